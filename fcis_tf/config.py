@@ -1,0 +1,232 @@
+"""Typed, frozen, strict configuration: YAML with ``extends``, and dotted overrides.
+
+The defaults are the paper's COCO setting (ResNet-101, OHEM). A YAML file states only what differs;
+``extends: other.yaml`` (relative to the file) is read first. Below the builders and the command
+line nothing sees a `Config`: functions take plain keyword values.
+"""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fcis_tf.errors import FcisError
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """One block of the file. Unknown keys and wrong types are errors; nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Where the records are and how an image becomes a network input (paper section 4)."""
+
+    train: str | None = None  # folder of training records, as `fcis convert` writes it
+    validation: str | None = None  # folder of validation records
+    labels: str | None = None  # labels.json or COCO json; by default the records' own labels.json
+    short_sides: tuple[Positive, ...] = (600,)  # of training; one is drawn for every image
+    long_side: Positive = 1000  # cap on the longer side for a shorter side of short_sides[0]
+    factors: tuple[float, ...] | None = None  # resize by a factor drawn from these instead
+    validation_short_side: Positive = 600
+    validation_long_side: Positive = 1000
+    validation_factor: float | None = None  # resize by this factor instead
+    crop: Positive | None = None  # side of the random training window (paper: 600)
+    crop_from: Positive = 864  # crop images whose resized shorter side is at least this
+    flip: bool = True
+    color_jitter: Fraction = 0.0  # largest relative change of brightness and contrast in training
+    mask_size: Positive = 112  # side of the box-frame masks, M
+    max_instances: Positive = 100  # ground-truth slots of an image, G at most
+    aspect_grouping: bool = True
+    shuffle_buffer: Positive = 1024
+    cache: bool = False  # keep decoded examples in memory (small data sets)
+
+
+class ModelConfig(Section):
+    """The network (paper section 3)."""
+
+    backbone: Literal["resnet50", "resnet101", "resnet152", "small"] = "resnet101"
+    norm: Literal["frozen_batch", "group", "sync_batch"] = "frozen_batch"
+    output_stride: Literal[8, 16] = 16
+    classes: Positive | None = None  # foreground classes C; by default counted from the labels
+    group_size: Positive = 7  # k
+    pooled_size: Positive = 21  # p
+    rpn_channels: Positive = 512
+    head_channels: Positive = 1024  # conv_new_1
+    anchor_sizes: tuple[float, ...] = (64, 128, 256, 512)  # network pixels at ratio 1
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
+    head_init: float = 0.01  # standard deviation of the score-map and RPN kernels
+
+
+class ProposalConfig(Section):
+    """From RPN outputs to ROIs (spec section 3.2)."""
+
+    pre_nms: Positive = 6000
+    train_count: Positive = 300
+    predict_count: Positive = 300
+    nms_threshold: Fraction = 0.7
+    min_size: float = 2.0  # network pixels
+
+
+class TrainConfig(Section):
+    """Targets, losses and optimisation (spec sections 2, 3, 5 and 8)."""
+
+    steps: Positive = 240_000
+    batch_size: Positive = 1  # images per device and step
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: float = 5e-4  # sgd: per image, gradients are summed over images; adam: as it is
+    momentum: Fraction = 0.9
+    weight_decay: float = 5e-4  # L2 through momentum (sgd); decoupled (adam)
+    schedule: Literal["steps", "cosine"] = "steps"
+    drops: tuple[float, ...] = (2 / 3,)  # fractions of `steps` at which the rate is multiplied
+    drop_factor: float = 0.1
+    warmup_steps: Annotated[int, Field(ge=0)] = 250
+    warmup_factor: Fraction = 0.1
+    clip_norm: float | None = None  # of the whole gradient, after it is summed over devices
+    ema: Fraction = 0.0  # decay of the weight average that is evaluated and exported; 0 is none
+    precision: Literal["float32", "bfloat16"] = "float32"
+    sampling: Literal["ohem", "random"] = "ohem"
+    roi_batch: Positive = 128  # ROIs with a loss per image
+    roi_foreground: Fraction = 0.25  # most of them that may be foreground (random sampling)
+    roi_positive_iou: Fraction = 0.5
+    roi_background_iou: Fraction = 0.0  # least IoU of a background ROI
+    rpn_batch: Positive = 256
+    rpn_foreground: Fraction = 0.5
+    rpn_positive_iou: Fraction = 0.7
+    rpn_negative_iou: Fraction = 0.3
+    mask_weight: float = 10.0
+    seed: int = 3
+    log_every: Positive = 20  # steps
+    evaluate_every: Positive = 10_000  # steps; the last step is always evaluated
+    evaluate_images: Positive | None = None  # at most so many during training; default all
+    checkpoint_every: Positive = 2_000  # steps
+    keep_checkpoints: Positive = 2
+    pictures: Annotated[int, Field(ge=0)] = 4  # predictions drawn in TensorBoard an evaluation
+
+
+class PredictConfig(Section):
+    """From heads to detections (spec sections 6 and 7)."""
+
+    batch_size: Positive = 1
+    iterations: Literal[1, 2] = 2
+    min_size: float = 2.0  # network pixels
+    nms_threshold: Fraction = 0.3
+    max_detections: Positive = 100
+    score_threshold: Fraction = 1e-3
+    vote_iou: Fraction = 0.5
+    mask_threshold: Fraction = 0.4
+    mask_size: Positive = 112  # side of the voted masks
+    voting: Literal["binary", "soft", "none"] = "binary"
+
+
+class Config(Section):
+    """Everything a run needs; saved with it as ``config.yaml``."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    proposals: ProposalConfig = ProposalConfig()
+    train: TrainConfig = TrainConfig()
+    predict: PredictConfig = PredictConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        if self.model.pooled_size < self.model.group_size:
+            raise ValueError("model.pooled_size must be at least model.group_size")
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Write the resolved configuration, defaults included."""
+        Path(path).write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+
+def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """Read a YAML file, what it extends, and ``section.key=value`` overrides.
+
+    Raises:
+        FcisError: a missing file, a file that is not YAML, an unknown key (the nearest valid one
+            is named) or a value of the wrong type.
+    """
+    values = _read(Path(path), ()) if path else {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise FcisError(f"override {override!r}: expected section.key=value")
+        values = _merge(values, _nested(key.strip().split("."), _parse(text, override)))
+    _check_keys(values, Config, (), str(path or "configuration"))
+    try:
+        return Config.model_validate(values)
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "configuration"
+        found = f", found {first['input']!r}" if first["loc"] else ""
+        source = path or "configuration"
+        raise FcisError(f"{source}: {key}: {first['msg']}{found}") from None
+
+
+def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in above:
+        raise FcisError(f"{path}: extends itself")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except FileNotFoundError:
+        raise FcisError(f"{path}: no such configuration file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+        raise FcisError(f"{path}: not YAML: {' '.join(str(fault).split())}") from None
+    if not isinstance(values, dict):
+        raise FcisError(f"{path}: expected sections of key: value, found {type(values).__name__}")
+    parent = values.pop("extends", None)
+    if parent is None:
+        return values
+    return _merge(_read(path.parent / str(parent), (*above, path.resolve())), values)
+
+
+def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _nested(keys: list[str], value: Any) -> dict[str, Any]:
+    return {keys[0]: _nested(keys[1:], value) if keys[1:] else value}
+
+
+def _parse(text: str, override: str) -> Any:
+    """YAML, so that numbers, lists and null read as in a file; ``1e-3`` is a number here."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise FcisError(f"override {override!r}: the value is not YAML") from None
+    return value
+
+
+def _check_keys(values: Any, section: type[Section], at: tuple[str, ...], source: str) -> None:
+    if not isinstance(values, dict):
+        where = ".".join(at)
+        raise FcisError(f"{source}: {where}: expected a section of key: value, found {values!r}")
+    for key, value in values.items():
+        if key not in section.model_fields:
+            name = ".".join((*at, str(key)))
+            near = difflib.get_close_matches(name, _all_keys(Config, ()), n=1, cutoff=0.0)
+            raise FcisError(f"{source}: unknown key {name!r}; the nearest valid key is {near[0]!r}")
+        kind = section.model_fields[key].annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            _check_keys(value, kind, (*at, key), source)
+
+
+def _all_keys(section: type[Section], at: tuple[str, ...]) -> list[str]:
+    keys: list[str] = []
+    for key, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            keys += [".".join((*at, key)), *_all_keys(kind, (*at, key))]
+        else:
+            keys.append(".".join((*at, key)))
+    return keys

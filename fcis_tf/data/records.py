@@ -1,0 +1,300 @@
+"""The TFRecord schema, both ways. Keys and meanings are those of TensorFlow's Model Garden.
+
+Boxes are normalised there and in pixels here; class labels are the data set's raw category ids;
+an instance mask is a PNG of the whole image with values 0 and 1.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from fcis_tf.errors import FcisError
+from fcis_tf.geometry.masks import resample
+from fcis_tf.labels import Labels
+from fcis_tf.structures import Tensor
+
+SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.tfrecord$")
+BOX_KEYS = tuple(f"image/object/bbox/{edge}" for edge in ("ymin", "xmin", "ymax", "xmax"))
+
+
+class Instance(NamedTuple):
+    """One annotated object, in pixels of the original image."""
+
+    box: tuple[float, float, float, float]  # y0, x0, y1, x1, half-open
+    category_id: int
+    name: str
+    mask: np.ndarray  # (H, W) uint8, 0 or 1
+    crowd: bool
+    area: float
+
+
+class Record(NamedTuple):
+    """One image file and what is in it."""
+
+    image_id: str
+    filename: str
+    encoded: bytes  # the JPEG or PNG file
+    format: str  # "jpeg" or "png"
+    height: int
+    width: int
+    instances: tuple[Instance, ...]
+
+
+def encode(record: Record) -> bytes:
+    """A serialised tf.train.Example."""
+    found = record.instances
+    size = np.array([record.height, record.width] * 2, np.float64)
+    boxes = np.array([i.box for i in found], np.float64).reshape(-1, 4) / size
+    features: dict[str, list[Any]] = {
+        "image/encoded": [record.encoded],
+        "image/format": [record.format.encode()],
+        "image/height": [record.height],
+        "image/width": [record.width],
+        "image/filename": [record.filename.encode()],
+        "image/source_id": [record.image_id.encode()],
+        "image/object/class/label": [i.category_id for i in found],
+        "image/object/class/text": [i.name.encode() for i in found],
+        "image/object/is_crowd": [int(i.crowd) for i in found],
+        "image/object/area": [float(i.area) for i in found],
+        "image/object/mask": [_encode_mask(i.mask) for i in found],
+    }
+    features |= {key: boxes[:, n].tolist() for n, key in enumerate(BOX_KEYS)}
+    example = tf.train.Example()
+    for key in sorted(features):
+        feature, values = example.features.feature[key], features[key]
+        if key.endswith(("/area",)) or key in BOX_KEYS:
+            feature.float_list.value.extend(values)
+        elif values and isinstance(values[0], int):
+            feature.int64_list.value.extend(values)
+        else:
+            feature.bytes_list.value.extend(values)
+    return example.SerializeToString(deterministic=True)
+
+
+def decode(serialized: bytes, source: str = "record") -> Record:
+    """The inverse of `encode`, for everything that is not training.
+
+    Args:
+        serialized: a tf.train.Example.
+        source: what an error message calls it.
+
+    Raises:
+        FcisError: not an Example, or one of another schema.
+    """
+    example = tf.train.Example()
+    try:
+        example.ParseFromString(serialized)
+    except Exception as fault:  # protobuf's DecodeError has no public home in all versions
+        raise FcisError(f"{source}: not a tf.train.Example ({fault})") from None
+    features = example.features.feature
+
+    def values(key: str, kind: str) -> list[Any]:
+        return list(getattr(features[key], kind).value) if key in features else []
+
+    if not values("image/encoded", "bytes_list"):
+        raise FcisError(_wrong_schema(source, "image/encoded", features))
+    encoded = values("image/encoded", "bytes_list")[0]
+    sizes = values("image/height", "int64_list") + values("image/width", "int64_list")
+    with Image.open(io.BytesIO(encoded)) as image:
+        width, height = image.size
+        kind = (image.format or "").lower()
+    if len(sizes) == 2 and min(sizes) > 0:
+        height, width = sizes
+    labels = values("image/object/class/label", "int64_list")
+    masks = values("image/object/mask", "bytes_list")
+    if labels and not masks:
+        raise FcisError(_wrong_schema(source, "image/object/mask", features))
+    count = len(labels)
+    texts = values("image/object/class/text", "bytes_list") or [b""] * count
+    crowds = values("image/object/is_crowd", "int64_list") or [0] * count
+    sides = [values(key, "float_list") for key in BOX_KEYS]
+    boxes = np.array(sides, np.float64).T.reshape(-1, 4) * [height, width, height, width]
+    areas = values("image/object/area", "float_list")
+    instances = []
+    for n, label in enumerate(labels):
+        mask = _decode_mask(masks[n])
+        area = areas[n] if areas else float(mask.sum())
+        name = texts[n].decode()
+        instances.append(
+            Instance(tuple(boxes[n].tolist()), label, name, mask, bool(crowds[n]), area)
+        )
+    source_id = values("image/source_id", "bytes_list") or [b""]
+    filename = values("image/filename", "bytes_list") or [b""]
+    return Record(
+        source_id[0].decode(), filename[0].decode(), encoded, kind, height, width, tuple(instances)
+    )
+
+
+def parse(serialized: Tensor, *, category_ids: Sequence[int], mask_size: int) -> dict[str, Tensor]:
+    """The `example` dictionary of structures.py from a serialised record, in graph mode.
+
+    Args:
+        serialized: () string.
+        category_ids: raw ids in the order of the network's classes 1..C.
+        mask_size: M, side of the box-frame masks.
+
+    Raises:
+        tf.errors.InvalidArgumentError: an image that cannot be decoded, instances without masks,
+            or a category id that is not among `category_ids`.
+    """
+    spec = {
+        "image/encoded": tf.io.FixedLenFeature([], tf.string),
+        "image/source_id": tf.io.FixedLenFeature([], tf.string, ""),
+        "image/object/class/label": tf.io.VarLenFeature(tf.int64),
+        "image/object/is_crowd": tf.io.VarLenFeature(tf.int64),
+        "image/object/mask": tf.io.VarLenFeature(tf.string),
+    }
+    spec |= {key: tf.io.VarLenFeature(tf.float32) for key in BOX_KEYS}
+    raw = tf.io.parse_single_example(serialized, spec)
+    values = {
+        key: tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value
+        for key, value in raw.items()
+    }
+    image = decode_image(values["image/encoded"])
+    size = tf.cast(tf.shape(image)[:2], tf.float32)
+    boxes = tf.stack([values[key] for key in BOX_KEYS], -1) * tf.concat([size, size], 0)
+    ids, masks = values["image/object/class/label"], values["image/object/mask"]
+    count = tf.shape(ids)[0]
+    same = ids[:, None] == tf.constant(list(category_ids), tf.int64)
+    checks = [
+        tf.debugging.assert_equal(
+            tf.shape(masks)[0],
+            count,
+            "records have no image/object/mask; convert them again with masks",
+        ),
+        tf.debugging.assert_equal(
+            tf.reduce_all(tf.reduce_any(same, -1)),
+            True,
+            "a record's category id is not in the labels; set data.labels to the label file of "
+            "these records",
+        ),
+    ]
+    with tf.control_dependencies(checks):
+        labels = 1 + tf.argmax(same, -1, output_type=tf.int32)
+    crowd = values["image/object/is_crowd"]
+    crowd = tf.cond(tf.size(crowd) > 0, lambda: crowd > 0, lambda: tf.zeros([count], tf.bool))
+    return {
+        "image": image,
+        "boxes": boxes,
+        "labels": labels,
+        "masks": _box_frame_masks(masks, boxes, mask_size),
+        "crowd": crowd,
+        "image_id": values["image/source_id"],
+    }
+
+
+def decode_image(encoded: Tensor) -> Tensor:
+    """A JPEG, PNG, BMP or GIF file as (H, W, 3) uint8 RGB, in its stored orientation."""
+
+    def jpeg() -> Tensor:
+        # The default transform is off by several grey levels (spec section 1.1).
+        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+
+    def other() -> Tensor:
+        return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+    image = tf.cond(tf.io.is_jpeg(encoded), jpeg, other)
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def _box_frame_masks(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """Whole-image PNG masks (G,) sampled at the M x M cell centres of their boxes.
+
+    Returns (G, M, M) uint8, coverage 0..255.
+    """
+
+    def one(pair: tuple[Tensor, Tensor]) -> Tensor:
+        mask = tf.io.decode_png(pair[0], channels=1)
+        limit = tf.cast(tf.shape(mask)[:2], tf.float32)
+        low, high = pair[1][:2], pair[1][2:]
+        # Only the part under the box is resampled; the rest of a large image costs nothing.
+        start = tf.cast(tf.clip_by_value(tf.floor(low) - 1.0, 0.0, limit - 1.0), tf.int32)
+        end = tf.cast(tf.clip_by_value(tf.math.ceil(high) + 1.0, 1.0, limit), tf.int32)
+        end = tf.maximum(end, start + 1)
+        part = mask[start[0] : end[0], start[1] : end[1], 0] > 0
+        frame = tf.cast(tf.concat([start, end], 0), tf.float32)
+        sampled = resample(tf.cast(part, tf.float32)[None], frame[None], pair[1][None], size)[0]
+        return tf.cast(tf.round(255.0 * sampled), tf.uint8)
+
+    spec = tf.TensorSpec([size, size], tf.uint8)
+    return tf.map_fn(one, (masks, boxes), fn_output_signature=spec)
+
+
+def record_files(folder: str | Path) -> list[Path]:
+    """The record files of a folder, sorted; or the one file named.
+
+    Raises:
+        FcisError: nothing there, or shards of a set are missing.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        return [folder]
+    files = sorted(folder.glob("*.tfrecord"))
+    if not files:
+        raise FcisError(f"{folder}: no *.tfrecord files; `fcis convert` makes them")
+    for file in files:
+        match = SHARD.fullmatch(file.name)
+        if match:
+            prefix, total = match[1], int(match[3])
+            have = len(list(folder.glob(f"{prefix}-?????-of-{match[3]}.tfrecord")))
+            if have != total:
+                raise FcisError(
+                    f"{folder}: {have} of {total} shards of {prefix!r} are there; convert again"
+                )
+    return files
+
+
+def load_labels(folder: str | Path) -> Labels:
+    """The label file beside the records."""
+    file = Path(folder) / "labels.json"
+    if not file.exists():
+        raise FcisError(
+            f"{file}: no such file; set data.labels to a list of classes or a COCO json"
+        )
+    return Labels.load(file)
+
+
+def read_serialized(folder: str | Path) -> Iterator[tuple[str, bytes]]:
+    """(name, bytes) of every record in order; a damaged file is an FcisError."""
+    for file in record_files(folder):
+        iterator = tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
+        number = 0
+        while True:
+            try:
+                serialized = next(iterator)
+            except StopIteration:
+                break
+            except tf.errors.DataLossError:
+                raise FcisError(f"{file}: damaged after record {number}; convert again") from None
+            yield f"{file}, record {number}", serialized
+            number += 1
+
+
+def read_records(folder: str | Path) -> Iterator[Record]:
+    """Every record of a folder, in order."""
+    for name, serialized in read_serialized(folder):
+        yield decode(serialized, name)
+
+
+def _encode_mask(mask: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(mask, np.uint8), "L").save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def _decode_mask(encoded: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(encoded)) as image:
+        return (np.asarray(image) > 0).astype(np.uint8)
+
+
+def _wrong_schema(source: str, key: str, features: Any) -> str:
+    return (
+        f"{source}: expected the key {key!r}, found {sorted(features)[:4]}...; "
+        "make the records with `fcis convert` or Model Garden's converter with masks"
+    )

@@ -1,0 +1,1 @@
+"""Boxes, anchors, matching and box-frame masks: pure functions on tensors."""

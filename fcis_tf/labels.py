@@ -1,0 +1,50 @@
+"""The list of classes: category ids and names, and the network's class numbers 1..C."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from fcis_tf.errors import FcisError
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Category ids in ascending order with their names; class i of the network is entry i - 1.
+
+    Ids may have gaps (COCO has 80 of them between 1 and 90). Class 0 is background.
+    """
+
+    ids: tuple[int, ...]
+    names: tuple[str, ...]
+
+    @classmethod
+    def from_categories(cls, categories: list[dict]) -> "Labels":
+        """From COCO's ``categories`` list of ``{"id", "name"}``."""
+        rows = sorted((int(row["id"]), str(row["name"])) for row in categories)
+        ids = [row[0] for row in rows]
+        if len(set(ids)) != len(ids):
+            twice = sorted({i for i in ids if ids.count(i) > 1})
+            raise FcisError(f"category ids must be unique, found twice: {twice}")
+        return cls(tuple(ids), tuple(row[1] for row in rows))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Labels":
+        """From ``labels.json`` or from any COCO json that has a ``categories`` list."""
+        try:
+            content = json.loads(Path(path).read_text())
+            rows = content["categories"] if isinstance(content, dict) else content
+            return cls.from_categories(rows)
+        except FileNotFoundError:
+            raise FcisError(f"{path}: no such label file") from None
+        except (ValueError, KeyError, TypeError) as fault:
+            raise FcisError(
+                f'{path}: expected a list of {{"id", "name"}} or a COCO json with "categories", '
+                f"found {type(fault).__name__}: {fault}"
+            ) from None
+
+    def save(self, path: str | Path) -> None:
+        rows = [{"id": i, "name": n} for i, n in zip(self.ids, self.names, strict=True)]
+        Path(path).write_text(json.dumps(rows, indent=1) + "\n")
+
+    def __len__(self) -> int:
+        return len(self.ids)

@@ -1,0 +1,1 @@
+"""The network: backbone, region proposals, score maps, and what is read from them."""

@@ -1,0 +1,47 @@
+"""Score maps, the last convolutions of the network, and what each ROI reads from them."""
+
+from typing import Any
+
+import keras
+from keras import layers
+
+from fcis_tf.ops.ps_assembly import ps_assemble, ps_average
+from fcis_tf.structures import Heads, Maps, Tensor
+
+
+class ScoreMaps(layers.Layer):
+    """conv_new_1 and the two 1 x 1 convolutions that make all k * k groups of maps (spec 1.3)."""
+
+    def __init__(
+        self, classes: int, *, group_size: int, channels: int, init: float, dtype: str, **options: Any
+    ):
+        super().__init__(dtype=dtype, **options)
+        cells = group_size * group_size
+
+        def convolution(width: int, name: str, **more: Any) -> layers.Conv2D:
+            start = keras.initializers.RandomNormal(stddev=init)
+            return layers.Conv2D(width, 1, kernel_initializer=start, name=name, dtype=dtype, **more)
+
+        self.shared = convolution(channels, "conv_new_1", activation="relu")
+        self.scores = convolution(cells * 2 * (classes + 1), "fcis_cls_seg")
+        self.boxes = convolution(cells * 4, "fcis_bbox")
+
+    def call(self, conv5: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, Hf, Wf, c) -> (B, Hf, Wf, k * k * 2 * K) and (B, Hf, Wf, k * k * 4)."""
+        shared = self.shared(conv5)
+        return self.scores(shared), self.boxes(shared)
+
+
+def read_heads(
+    maps: Maps,
+    rois: Tensor,
+    labels: Tensor | None = None,
+    *,
+    group_size: int,
+    pooled_size: int,
+    stride: int,
+) -> Heads:
+    """Class logits, box deltas and mask logits of rois (B, N, 4); see `ps_assemble` for `labels`."""
+    geometry = {"group_size": group_size, "pooled_size": pooled_size, "stride": stride}
+    class_logits, mask_logits = ps_assemble(maps.scores, rois, labels, **geometry)
+    return Heads(class_logits, ps_average(maps.boxes, rois, **geometry), mask_logits)

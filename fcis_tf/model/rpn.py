@@ -1,0 +1,92 @@
+"""Region proposal network: its convolutions, and proposals from what they say."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from fcis_tf.geometry import boxes as box_ops
+from fcis_tf.structures import Proposals, Rpn, Tensor
+
+
+class RpnHead(layers.Layer):
+    """3 x 3 convolution with two 1 x 1 siblings on conv4 (spec section 1.3).
+
+    Score channels are all backgrounds, then all objects; box channels are (anchor, delta).
+    """
+
+    def __init__(self, anchors: int, *, channels: int, init: float, dtype: str, **options: Any):
+        super().__init__(dtype=dtype, **options)
+        self.anchors = anchors
+
+        def convolution(width: int, size: int, name: str, **more: Any) -> layers.Conv2D:
+            start = keras.initializers.RandomNormal(stddev=init)
+            return layers.Conv2D(
+                width, size, padding="same", kernel_initializer=start, name=name, dtype=dtype, **more
+            )
+
+        self.shared = convolution(channels, 3, "rpn_conv_3x3", activation="relu")
+        self.score = convolution(2 * anchors, 1, "rpn_cls_score")
+        self.box = convolution(4 * anchors, 1, "rpn_bbox_pred")
+
+    def call(self, conv4: Tensor) -> Rpn:
+        """(B, Hf, Wf, c) -> logits (B, Hf * Wf * a, 2) and deltas (B, Hf * Wf * a, 4), float32."""
+        shared = self.shared(conv4)
+        shape = tf.shape(shared)
+        scores = tf.reshape(self.score(shared), [shape[0], -1, 2, self.anchors])
+        logits = tf.reshape(tf.transpose(scores, [0, 1, 3, 2]), [shape[0], -1, 2])
+        deltas = tf.reshape(self.box(shared), [shape[0], -1, 4])
+        return Rpn(tf.cast(logits, tf.float32), tf.cast(deltas, tf.float32))
+
+
+def propose(
+    rpn: Rpn,
+    anchors: Tensor,
+    image_size: Tensor,
+    *,
+    count: int,
+    pre_nms: int,
+    nms_threshold: float,
+    min_size: float,
+) -> Proposals:
+    """The best `count` boxes of each image after non-maximum suppression (spec section 3.2).
+
+    No gradient flows through them. An image in which no box survives gets one proposal, the whole
+    image, so that nothing downstream meets an empty set.
+
+    Args:
+        rpn: outputs for every anchor.
+        anchors: (A, 4).
+        image_size: (B, 2) height and width without padding.
+        count: N.
+        pre_nms: how many of the best boxes enter the suppression.
+        nms_threshold: IoU above which the lower-scored box goes.
+        min_size: least height and width in network pixels.
+    """
+    rpn = Rpn(tf.stop_gradient(rpn.logits), tf.stop_gradient(rpn.deltas))
+    scores = tf.nn.softmax(rpn.logits)[..., 1]
+    best = tf.math.top_k(scores, tf.minimum(pre_nms, tf.shape(scores)[1]))
+    near = tf.gather(anchors, best.indices)
+    deltas = tf.gather(rpn.deltas, best.indices, batch_dims=1)
+    boxes = box_ops.clip(box_ops.decode(deltas, near), image_size[:, None, :])
+    sides = boxes[..., 2:] - boxes[..., :2]
+    # A side that clipping has emptied is too small whatever min_size is.
+    large = tf.reduce_all((sides >= min_size) & (sides > 0.0), -1)
+    kept = tf.image.combined_non_max_suppression(
+        boxes[:, :, None, :],
+        tf.where(large, best.values, -1.0)[..., None],
+        max_output_size_per_class=count,
+        max_total_size=count,
+        iou_threshold=nms_threshold,
+        score_threshold=0.0,
+        clip_boxes=False,
+    )
+    order = tf.range(count)[None, :]
+    none = (kept.valid_detections == 0)[:, None] & (order == 0)
+    whole = tf.concat([tf.zeros_like(image_size), image_size], -1)[:, None, :]
+    return Proposals(
+        boxes=tf.where(none[..., None], whole, kept.nmsed_boxes),
+        scores=kept.nmsed_scores,
+        valid=(order < kept.valid_detections[:, None]) | none,
+    )

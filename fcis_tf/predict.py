@@ -1,0 +1,333 @@
+"""Inference for people: arrays, files and whole data sets in, instances at original size out."""
+
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from fcis_tf.config import Config, load_config
+from fcis_tf.data.pipeline import evaluation_dataset, network_input
+from fcis_tf.data.records import read_records
+from fcis_tf.errors import FcisError
+from fcis_tf.evaluate import coco
+from fcis_tf.geometry.paste import paste_masks
+from fcis_tf.labels import Labels
+from fcis_tf.model.fcis import FCIS
+from fcis_tf.model.weights import load_weights
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+class Instances(NamedTuple):
+    """What was found in one image, best first, in pixels of the original image."""
+
+    boxes: np.ndarray  # (n, 4) float32 (y0, x0, y1, x1), half-open, tight around the masks
+    labels: np.ndarray  # (n,) int32 in 1..C
+    scores: np.ndarray  # (n,) float32
+    masks: np.ndarray  # (n, H, W) bool
+
+    def above(self, score: float) -> "Instances":
+        """Those with at least this score."""
+        keep = self.scores >= score
+        return Instances(*(part[keep] for part in self))
+
+
+class Predictor:
+    """A model's whole inference as one graph for images of any size.
+
+    Args:
+        model: built, with weights.
+        config: the model's configuration.
+    """
+
+    def __init__(self, model: FCIS, config: Config) -> None:
+        self.model, self.config = model, config
+        self.detect = tf.function(
+            model.detect,
+            input_signature=[
+                tf.TensorSpec([None, None, None, 3], tf.float32),
+                tf.TensorSpec([None, 2], tf.float32),
+                tf.TensorSpec([None], tf.float32),
+                tf.TensorSpec([None, 2], tf.int32),
+            ],
+        )
+
+    def image(self, image: np.ndarray) -> Instances:
+        """Instances of one uint8 (H, W, 3) RGB image."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise FcisError(
+                f"image: expected uint8 (H, W, 3), found {image.dtype} {image.shape}; convert to RGB"
+            )
+        pixels, scale = network_input(image, **resizing(self.config))
+        size = tf.cast(tf.shape(pixels)[:2], tf.float32)
+        found = self.detect(pixels[None], size[None], scale[None], [image.shape[:2]])
+        return next(self._instances(found, np.array([image.shape[:2]])))
+
+    def batch(self, batch: dict[str, Any]) -> Iterator[Instances]:
+        """Instances of each image of a pipeline batch; see structures.py."""
+        found = self.detect(
+            batch["image"], batch["image_size"], batch["scale"], batch["original_size"]
+        )
+        return self._instances(found, np.asarray(batch["original_size"]))
+
+    def _instances(self, found: Any, sizes: np.ndarray) -> Iterator[Instances]:
+        boxes, scores, labels, masks, valid = (np.asarray(part) for part in found)
+        for i, (height, width) in enumerate(sizes):
+            keep = valid[i]
+            pasted = paste_masks(
+                masks[i][keep],
+                boxes[i][keep],
+                int(height),
+                int(width),
+                self.config.predict.mask_threshold,
+            )
+            yield Instances(boxes[i][keep], labels[i][keep], scores[i][keep], pasted)
+
+
+def predict(model: FCIS, images: Iterable[np.ndarray], config: Config) -> list[Instances]:
+    """Instances of each uint8 (H, W, 3) RGB image; the images may differ in size."""
+    predictor = Predictor(model, config)
+    return [predictor.image(image) for image in images]
+
+
+def resizing(config: Config) -> dict[str, Any]:
+    """How prediction and validation resize an image, as keyword values of the pipeline."""
+    data = config.data
+    return {
+        "short_side": data.validation_short_side,
+        "long_side": data.validation_long_side,
+        "factor": data.validation_factor,
+    }
+
+
+def load_run(
+    run: Path, overrides: Sequence[str] = (), weights: Path | None = None
+) -> tuple[Config, Labels, FCIS]:
+    """The configuration, classes and network of a run directory.
+
+    Raises:
+        FcisError: the directory is not one, or its parts do not fit each other.
+    """
+    if not (run / "config.yaml").exists():
+        raise FcisError(f"{run}: not a run directory (no config.yaml); `fcis train` makes one")
+    config = load_config(run / "config.yaml", overrides)
+    labels = Labels.load(run / "labels.json")
+    if config.model.classes != len(labels):
+        raise FcisError(
+            f"{run}: model.classes is {config.model.classes}, labels.json has {len(labels)}"
+        )
+    model = FCIS.from_config(config)
+    load_weights(model, weights or run)
+    return config, labels, model
+
+
+def evaluate_model(
+    predictor: Predictor,
+    records: str | Path,
+    labels: Labels,
+    *,
+    limit: int | None = None,
+    progress: Any = None,
+) -> tuple[coco.Metrics, list[dict]]:
+    """COCO metrics of a model on a folder of records, and the results they come from.
+
+    Args:
+        predictor: the model.
+        records: folder of records.
+        labels: the classes of the model.
+        limit: only so many images, the first ones.
+        progress: called with (done, total) images.
+    """
+    config = predictor.config
+    dataset = evaluation_dataset(
+        records,
+        labels=labels,
+        mask_size=config.data.mask_size,
+        max_instances=config.data.max_instances,
+        batch_size=config.predict.batch_size,
+        **resizing(config),
+    )
+    truth = coco.ground_truth(_first(read_records(records), limit), labels)
+    total = len(truth["images"])
+    ids = iter([image["id"] for image in truth["images"]])
+    results: list[dict] = []
+    done = 0
+    for batch in dataset:
+        for found in predictor.batch(batch):
+            if done == total:
+                break
+            results += coco.results(
+                next(ids), found.boxes, found.labels, found.scores, found.masks, labels
+            )
+            done += 1
+            if progress:
+                progress(done, total)
+        if done == total:
+            break
+    return coco.evaluate(truth, results, labels), results
+
+
+def evaluate_run(
+    run: Path,
+    *,
+    records: str | None = None,
+    weights: Path | None = None,
+    out: Path | None = None,
+    limit: int | None = None,
+    overrides: Sequence[str] = (),
+    progress: Any = None,
+) -> coco.Metrics:
+    """Evaluate a run on its validation records, or on others; writes results and metrics.
+
+    Writes ``results.json`` (COCO results) and ``metrics.json`` into `out`, by default
+    ``RUN/evaluation``.
+    """
+    config, labels, model = load_run(run, overrides, weights)
+    records = records or config.data.validation
+    if not records:
+        raise FcisError("data.validation: no validation records configured; name --records FOLDER")
+    metrics, results = evaluate_model(
+        Predictor(model, config), records, labels, limit=limit, progress=progress
+    )
+    out = out or run / "evaluation"
+    out.mkdir(parents=True, exist_ok=True)
+    coco.save_results(results, out / "results.json")
+    write_json(out / "metrics.json", metrics.to_dict())
+    return metrics
+
+
+def predict_paths(
+    run: Path,
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    score: float = 0.5,
+    score_maps: bool = False,
+    limit: int | None = None,
+    overrides: Sequence[str] = (),
+    progress: Any = None,
+) -> list[Path]:
+    """Draw the instances of image files and folders; returns the pictures written to `out`.
+
+    Also writes ``predictions.json``, COCO results with the file name as image id, of all
+    detections; pictures show those with at least `score`.
+
+    Raises:
+        FcisError: a path that does not exist or is not an image, or no image at all.
+    """
+    from fcis_tf import visualize
+
+    files = list(_first(iter(_image_files(paths)), limit))
+    if not files:
+        raise FcisError(f"{paths[0] if paths else 'paths'}: no image files found")
+    config, labels, model = load_run(run, overrides)
+    predictor = Predictor(model, config)
+    out.mkdir(parents=True, exist_ok=True)
+    written, results = [], []
+    for done, file in enumerate(files, start=1):
+        image = read_image(file)
+        found = predictor.image(image)
+        results += coco.results(
+            file.name, found.boxes, found.labels, found.scores, found.masks, labels
+        )
+        shown = found.scores >= score
+        picture = visualize.draw_instances(
+            image,
+            found.boxes[shown],
+            found.masks[shown],
+            [labels.names[i - 1] for i in found.labels[shown]],
+            found.scores[shown],
+        )
+        target = out / f"{file.stem}.png"
+        visualize.save_png(target, picture)
+        written.append(target)
+        if score_maps:
+            page = draw_score_maps(predictor, image, found, labels)
+            visualize.save_png(out / f"{file.stem}_score_maps.png", page)
+            written.append(out / f"{file.stem}_score_maps.png")
+        if progress:
+            progress(done, len(files))
+    coco.save_results(results, out / "predictions.json")
+    return written
+
+
+def draw_score_maps(
+    predictor: Predictor, image: np.ndarray, found: Instances, labels: Labels
+) -> np.ndarray:
+    """The paper's Figure 2 for the best detection: its class's maps and their assembly."""
+    from fcis_tf import visualize
+
+    model, config = predictor.model, predictor.config
+    k, classes = config.model.group_size, model.classes + 1
+    pixels, scale = network_input(image, **resizing(config))
+    maps = model(pixels[None], training=False)
+    if len(found.labels):
+        label, score = int(found.labels[0]), float(found.scores[0])
+        roi = tf.constant(found.boxes[:1] * float(scale))
+    else:
+        label, score = 1, 0.0
+        roi = tf.cast([[0, 0, *pixels.shape[:2]]], tf.float32)
+    heads = model.read(maps, roi[None], tf.constant([[label]]))
+    cells = tf.reshape(tf.cast(maps.scores[0], tf.float32), [*maps.scores.shape[1:3], k, k, 2, classes])
+    shown = np.clip(np.asarray(pixels) + visualize_means(), 0, 255).astype(np.uint8)
+    return visualize.draw_score_maps(
+        shown,
+        np.asarray(cells[..., label]),
+        np.asarray(roi[0]),
+        model.stride,
+        np.asarray(heads.mask_logits[0, 0]),
+        class_name=labels.names[label - 1],
+        score=score,
+    )
+
+
+def visualize_means() -> np.ndarray:
+    """The channel means that the network input lacks."""
+    from fcis_tf.model.backbone import PIXEL_MEANS
+
+    return PIXEL_MEANS
+
+
+def read_image(source: Path | io.BytesIO, name: str = "") -> np.ndarray:
+    """An image file, or its bytes, as uint8 (H, W, 3) RGB in its stored orientation.
+
+    Raises:
+        FcisError: not an image, or a damaged one.
+    """
+    try:
+        with Image.open(source) as image:
+            return np.asarray(image.convert("RGB"))
+    except FileNotFoundError:
+        raise FcisError(f"{source}: no such file") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
+        raise FcisError(f"{name or source}: not a readable image ({fault})") from None
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON; the file appears only when it is whole."""
+    partial = path.with_name("partial." + path.name)
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(partial, path)
+
+
+def _image_files(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
+        elif path.exists():
+            yield path
+        else:
+            raise FcisError(f"{path}: no such file or folder")
+
+
+def _first(items: Iterator[Any], limit: int | None) -> Iterator[Any]:
+    for number, item in enumerate(items):
+        if limit is not None and number >= limit:
+            return
+        yield item

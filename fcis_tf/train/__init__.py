@@ -1,0 +1,1 @@
+"""Targets, losses, optimisation and the training loop."""
