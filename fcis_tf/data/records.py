@@ -22,6 +22,9 @@ from fcis_tf.structures import Tensor
 SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.tfrecord$")
 BOX_KEYS = tuple(f"image/object/bbox/{edge}" for edge in ("ymin", "xmin", "ymax", "xmax"))
 
+FLOAT_KEYS = (*BOX_KEYS, "image/object/area")
+INT_KEYS = ("image/height", "image/width", "image/object/class/label", "image/object/is_crowd")
+
 
 class Instance(NamedTuple):
     """One annotated object, in pixels of the original image."""
@@ -67,13 +70,8 @@ def encode(record: Record) -> bytes:
     features |= {key: boxes[:, n].tolist() for n, key in enumerate(BOX_KEYS)}
     example = tf.train.Example()
     for key in sorted(features):
-        feature, values = example.features.feature[key], features[key]
-        if key.endswith(("/area",)) or key in BOX_KEYS:
-            feature.float_list.value.extend(values)
-        elif values and isinstance(values[0], int):
-            feature.int64_list.value.extend(values)
-        else:
-            feature.bytes_list.value.extend(values)
+        kind = "float_list" if key in FLOAT_KEYS else "int64_list" if key in INT_KEYS else "bytes_list"
+        getattr(example.features.feature[key], kind).value.extend(features[key])
     return example.SerializeToString(deterministic=True)
 
 

@@ -1,0 +1,148 @@
+"""Transforms of one example, dict -> dict; keys and shapes are listed in structures.py.
+
+All randomness is stateless: it depends on the seed pair of a draw and on nothing else.
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from fcis_tf.geometry import boxes as box_ops
+from fcis_tf.geometry.masks import resample
+from fcis_tf.model.backbone import PIXEL_MEANS
+from fcis_tf.structures import Tensor
+
+Example = dict[str, Tensor]
+
+# An instance cut by a crop stays if this part of its mask is still in the window.
+LEAST_VISIBLE = 0.1
+
+
+def resize_factor(size: Tensor, short_side: Tensor, long_side: Tensor) -> Tensor:
+    """Network pixels per original pixel (spec section 1.1, step 3).
+
+    Args:
+        size: (2,) height and width of the image.
+        short_side: wanted length of the shorter side.
+        long_side: largest length of the longer side.
+    """
+    size = tf.cast(size, tf.float32)
+    shorter, longer = tf.reduce_min(size), tf.reduce_max(size)
+    short_side, long_side = tf.cast(short_side, tf.float32), tf.cast(long_side, tf.float32)
+    factor = short_side / shorter
+    return tf.where(tf.round(factor * longer) > long_side, long_side / longer, factor)
+
+
+def resized_size(size: Tensor, factor: Tensor) -> Tensor:
+    """Height and width (2,) int32 of a resized image, at least one pixel."""
+    return tf.maximum(tf.cast(tf.round(factor * tf.cast(size, tf.float32)), tf.int32), 1)
+
+
+def resize_image(image: Tensor, factor: Tensor, corner: Tensor, size: Tensor) -> Tensor:
+    """Cut a window out of the image resized by exactly `factor` (bilinear, not antialiased).
+
+    Output pixel x shows the source at (x + corner + 0.5) / factor - 0.5, so that boxes scale by
+    the same number whatever the rounding of the size. Nothing outside the window is computed.
+
+    Args:
+        image: (H0, W0, 3).
+        factor: () float32.
+        corner: (2,) int32, first row and column of the window in the resized image.
+        size: (2,) int32, height and width of the window.
+
+    Returns:
+        (H, W, 3) float32.
+    """
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=tf.cast(image, tf.float32)[None],
+        size=size,
+        scale=tf.stack([factor, factor]),
+        translation=-tf.cast(corner, tf.float32),
+        kernel_type="triangle",
+        antialias=False,
+    )
+    return resized[0]
+
+
+def resize(example: Example, factor: Tensor) -> Example:
+    """Resize the image and scale its boxes; adds `scale`. Box-frame masks do not change."""
+    size = resized_size(tf.shape(example["image"])[:2], factor)
+    return example | {
+        "image": resize_image(example["image"], factor, tf.zeros([2], tf.int32), size),
+        "boxes": box_ops.clip(example["boxes"] * factor, tf.cast(size, tf.float32)),
+        "scale": factor,
+    }
+
+
+def resize_and_crop(example: Example, factor: Tensor, corner: Tensor, size: Tensor) -> Example:
+    """`resize`, then keep a window; instances are cut to it and dropped if little is left.
+
+    Args:
+        example: an example.
+        factor: see `resize`.
+        corner: (2,) int32, first row and column of the window in the resized image.
+        size: (2,) int32, its height and width.
+    """
+    offset = tf.cast(corner, tf.float32)
+    boxes = example["boxes"] * factor - tf.concat([offset, offset], 0)
+    inside = box_ops.clip(boxes, tf.cast(size, tf.float32))
+    coverage = tf.cast(example["masks"], tf.float32) / 255.0
+    cut = resample(coverage, boxes, inside, example["masks"].shape[-1])
+    visible = tf.reduce_mean(cut, [1, 2]) * box_ops.area(inside)
+    whole = tf.reduce_mean(coverage, [1, 2]) * box_ops.area(boxes)
+    masks = tf.cast(tf.round(255.0 * cut), tf.uint8)
+    keep = (visible >= LEAST_VISIBLE * whole) & tf.reduce_any(masks >= 128, [1, 2])
+    example = example | {
+        "image": resize_image(example["image"], factor, corner, size),
+        "boxes": inside,
+        "masks": masks,
+        "scale": factor,
+    }
+    return select(example, tf.where(keep)[:, 0])
+
+
+def flip(example: Example) -> Example:
+    """Mirror the image, its boxes and their box-frame masks left to right."""
+    width = tf.cast(tf.shape(example["image"])[1], tf.float32)
+    y0, x0, y1, x1 = tf.unstack(example["boxes"], axis=-1)
+    return example | {
+        "image": example["image"][:, ::-1],
+        "boxes": tf.stack([y0, width - x1, y1, width - x0], -1),
+        "masks": example["masks"][:, :, ::-1],
+    }
+
+
+def color_jitter(example: Example, strength: float, seed: Tensor) -> Example:
+    """Scale and shift all grey levels by random amounts of up to `strength` (of 255)."""
+    image = tf.cast(example["image"], tf.float32)
+    scale, shift = tf.unstack(tf.random.stateless_uniform([2], seed, -strength, strength))
+    return example | {"image": tf.clip_by_value(image * (1.0 + scale) + 255.0 * shift, 0.0, 255.0)}
+
+
+def select(example: Example, index: Tensor) -> Example:
+    """Keep the instances with these numbers."""
+    names = [name for name in ("boxes", "labels", "masks", "crowd") if name in example]
+    return example | {name: tf.gather(example[name], index) for name in names}
+
+
+def drop_crowds(example: Example) -> Example:
+    """Keep what is not a crowd region; training ignores them (spec section 9.2)."""
+    return select(example, tf.where(~example["crowd"])[:, 0])
+
+
+def limit_instances(example: Example, most: int, seed: Tensor) -> Example:
+    """Keep a random `most` of the instances, in their order, where there are more."""
+    keys = tf.random.stateless_uniform(tf.shape(example["labels"]), seed)
+    chosen = tf.math.top_k(keys, tf.minimum(most, tf.shape(keys)[0])).indices
+    return select(example, tf.sort(chosen))
+
+
+def subtract_means(example: Example) -> Example:
+    """The image as the network takes it: float32 RGB less the channel means."""
+    return example | {"image": tf.cast(example["image"], tf.float32) - PIXEL_MEANS}
+
+
+def draw_one(values: Sequence[float], seed: Tensor) -> Tensor:
+    """One of the values, all equally likely."""
+    index = tf.random.stateless_uniform([], seed, maxval=len(values), dtype=tf.int32)
+    return tf.gather(tf.constant(values, tf.float32), index)

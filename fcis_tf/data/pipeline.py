@@ -1,0 +1,234 @@
+"""Records to padded batches with tf.data: shuffle, resize, augment, group by aspect, pad."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import tensorflow as tf
+
+from fcis_tf.data import augment
+from fcis_tf.data.augment import Example
+from fcis_tf.data.records import decode_image, parse, record_files
+from fcis_tf.errors import FcisError
+from fcis_tf.labels import Labels
+from fcis_tf.structures import Tensor
+
+BATCH_KEYS = (
+    "image", "image_size", "scale", "boxes", "labels", "masks", "image_id", "original_size", "seed",
+)  # fmt: skip
+PADDING = {"labels": -1}
+
+
+def training_dataset(
+    folder: str | Path,
+    *,
+    labels: Labels,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    short_sides: Sequence[int] = (600,),
+    long_side: int = 1000,
+    factors: Sequence[float] | None = None,
+    crop: int | None = None,
+    crop_from: int = 864,
+    flip: bool = True,
+    color_jitter: float = 0.0,
+    mask_size: int = 112,
+    max_instances: int = 100,
+    aspect_grouping: bool = True,
+    shuffle_buffer: int = 1024,
+    cache: bool = False,
+) -> tf.data.Dataset:
+    """Endless shuffled, augmented `batch` dictionaries (structures.py).
+
+    The order and every random choice follow from `seed` alone. Images without an instance that is
+    not a crowd are left out. Landscape and portrait images do not share a batch.
+
+    Args:
+        folder: records.
+        labels: the classes.
+        batch_size: images per batch.
+        seed: of order and augmentation.
+        start: leave out so many batches, without decoding their images.
+        shard: (index, count): take every count-th record only.
+        short_sides: shorter sides, one drawn per image.
+        long_side: cap of the longer side at ``short_sides[0]``, in proportion at others.
+        factors: resize by one of these instead.
+        crop: side of the random window, None for whole images.
+        crop_from: crop images whose resized shorter side is at least this.
+        flip: mirror half of the images.
+        color_jitter: see `augment.color_jitter`.
+        mask_size: M.
+        max_instances: most ground-truth instances of an image; others are left out at random.
+        aspect_grouping: see above.
+        shuffle_buffer: records shuffled at a time.
+        cache: keep decoded images and masks in memory.
+
+    Raises:
+        FcisError: no records, or none with an instance.
+    """
+    read = partial(parse, category_ids=labels.ids, mask_size=mask_size)
+    files = record_files(folder)
+    names = tf.data.Dataset.from_tensor_slices([str(file) for file in files])
+    if not cache:
+        names = names.shuffle(len(files), seed=seed, reshuffle_each_iteration=True)
+    records = names.interleave(tf.data.TFRecordDataset, cycle_length=8)
+    headers = records.shard(shard[1], shard[0]).map(_with_header)
+    headers = headers.filter(lambda header, serialized: header["usable"])
+    if next(iter(headers.take(1)), None) is None:
+        raise FcisError(
+            f"{folder}: no image with an instance that is not a crowd; nothing to train on"
+        )
+    if cache:
+        headers = headers.map(
+            lambda header, serialized: (header, read(serialized)), tf.data.AUTOTUNE
+        ).cache()
+    draws = headers.shuffle(shuffle_buffer, seed=seed, reshuffle_each_iteration=True).repeat()
+    if aspect_grouping and batch_size > 1:
+        draws = draws.group_by_window(
+            lambda header, content: header["landscape"], lambda key, window: window, batch_size
+        )
+
+    def example(index: Tensor, draw: tuple[Example, Tensor | Example]) -> Example:
+        content = draw[1] if cache else read(draw[1])
+        pair = tf.stack([tf.constant(seed, tf.int32), tf.cast(index, tf.int32)])
+        one = augment.drop_crowds(content) | {"seed": pair}
+        one["original_size"] = tf.shape(one["image"])[:2]
+        one = augment.limit_instances(one, max_instances, _seed(pair, 1))
+        if flip:
+            mirror = tf.random.stateless_uniform([], _seed(pair, 2)) < 0.5
+            one = tf.cond(mirror, lambda: augment.flip(one), lambda: dict(one))
+        size = one["original_size"]
+        if factors:
+            factor = augment.draw_one(factors, _seed(pair, 3))
+        else:
+            side = augment.draw_one(short_sides, _seed(pair, 3))
+            factor = augment.resize_factor(size, side, long_side * side / short_sides[0])
+        if crop:
+            one = _resize_and_maybe_crop(one, factor, crop, crop_from, _seed(pair, 4))
+        else:
+            one = augment.resize(one, factor)
+        if color_jitter:
+            one = augment.color_jitter(one, color_jitter, _seed(pair, 5))
+        return _finish(one)
+
+    examples = draws.enumerate().skip(start * batch_size).map(
+        example, tf.data.AUTOTUNE, deterministic=True
+    )
+    return _pad(examples, batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_dataset(
+    folder: str | Path,
+    *,
+    labels: Labels,
+    short_side: int,
+    long_side: int,
+    factor: float | None,
+    mask_size: int,
+    max_instances: int,
+    batch_size: int,
+) -> tf.data.Dataset:
+    """Every record once, in order, as `batch` dictionaries; the last batch may be smaller.
+
+    Crowds stay out of the ground truth here too; evaluation proper reads them from the records.
+    """
+
+    def example(index: Tensor, serialized: Tensor) -> Example:
+        one = parse(serialized, category_ids=labels.ids, mask_size=mask_size)
+        one = augment.drop_crowds(one)
+        one["seed"] = tf.stack([0, tf.cast(index, tf.int32)])
+        one["original_size"] = tf.shape(one["image"])[:2]
+        one = augment.limit_instances(one, max_instances, one["seed"])
+        return _finish(
+            augment.resize(one, _factor(one["original_size"], short_side, long_side, factor))
+        )
+
+    records = tf.data.TFRecordDataset([str(file) for file in record_files(folder)])
+    examples = records.enumerate().map(example, tf.data.AUTOTUNE, deterministic=True)
+    return _pad(examples, batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def network_input(
+    image: Tensor, *, short_side: int, long_side: int, factor: float | None
+) -> tuple[Tensor, Tensor]:
+    """One image as prediction sees it.
+
+    Args:
+        image: (H0, W0, 3) uint8 RGB.
+        short_side: length of the shorter side.
+        long_side: cap of the longer one.
+        factor: resize by this instead.
+
+    Returns:
+        (H, W, 3) float32 less the channel means, and () float32 network pixels per original pixel.
+    """
+    scale = _factor(tf.shape(image)[:2], short_side, long_side, factor)
+    one = augment.resize({"image": image, "boxes": tf.zeros([0, 4])}, scale)
+    return augment.subtract_means(one)["image"], scale
+
+
+def _factor(size: Tensor, short_side: int, long_side: int, factor: float | None) -> Tensor:
+    if factor is not None:
+        return tf.constant(factor, tf.float32)
+    return augment.resize_factor(size, short_side, long_side)
+
+
+def _with_header(serialized: Tensor) -> tuple[Example, Tensor]:
+    """What grouping and filtering need, without decoding the image."""
+    raw = tf.io.parse_single_example(
+        serialized,
+        {
+            "image/encoded": tf.io.FixedLenFeature([], tf.string),
+            "image/height": tf.io.FixedLenFeature([], tf.int64, -1),
+            "image/width": tf.io.FixedLenFeature([], tf.int64, -1),
+            "image/object/class/label": tf.io.VarLenFeature(tf.int64),
+            "image/object/is_crowd": tf.io.VarLenFeature(tf.int64),
+        },
+    )
+    known = tf.stack([raw["image/height"], raw["image/width"]])
+    size = tf.cond(
+        tf.reduce_all(known > 0),
+        lambda: known,
+        lambda: tf.shape(decode_image(raw["image/encoded"]), tf.int64)[:2],
+    )
+    crowds = tf.reduce_sum(raw["image/object/is_crowd"].values)
+    instances = tf.size(raw["image/object/class/label"].values, tf.int64)
+    header = {
+        "landscape": tf.cast(size[1] >= size[0], tf.int64),
+        "usable": instances > crowds,
+    }
+    return header, serialized
+
+
+def _resize_and_maybe_crop(
+    example: Example, factor: Tensor, side: int, crop_from: int, seed: Tensor
+) -> Example:
+    full = augment.resized_size(example["original_size"], factor)
+    window = tf.minimum(full, side)
+    room = tf.cast(full - window + 1, tf.float32)
+    corner = tf.cast(tf.random.stateless_uniform([2], seed) * room, tf.int32)
+    return tf.cond(
+        tf.reduce_min(full) >= crop_from,
+        lambda: augment.resize_and_crop(example, factor, corner, window),
+        lambda: augment.resize(example, factor),
+    )
+
+
+def _finish(example: Example) -> Example:
+    example = augment.subtract_means(example)
+    example["image_size"] = tf.cast(tf.shape(example["image"])[:2], tf.float32)
+    return {key: example[key] for key in BATCH_KEYS}
+
+
+def _pad(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    padding = {
+        key: tf.constant(PADDING.get(key, "" if spec.dtype == tf.string else 0), spec.dtype)
+        for key, spec in examples.element_spec.items()
+    }
+    return examples.padded_batch(batch_size, padding_values=padding)
+
+
+def _seed(pair: Tensor, salt: int) -> Tensor:
+    return tf.random.fold_in(pair, salt)
