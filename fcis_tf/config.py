@@ -61,7 +61,7 @@ class ModelConfig(Section):
     head_channels: Positive = 1024  # conv_new_1
     anchor_sizes: tuple[float, ...] = (64, 128, 256, 512)  # network pixels at ratio 1
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
-    head_init: float = 0.01  # standard deviation of the score-map and RPN kernels
+    head_init: Literal["released", "he"] = "released"  # hidden head kernels: N(0, 0.01) or He
 
 
 class ProposalConfig(Section):

@@ -18,6 +18,7 @@ from fcis_tf.errors import FcisError
 from fcis_tf.evaluate import coco
 from fcis_tf.geometry.paste import paste_masks
 from fcis_tf.labels import Labels
+from fcis_tf.model.backbone import PIXEL_MEANS
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.weights import load_weights
 
@@ -275,23 +276,15 @@ def draw_score_maps(
         roi = tf.cast([[0, 0, *pixels.shape[:2]]], tf.float32)
     heads = model.read(maps, roi[None], tf.constant([[label]]))
     cells = tf.reshape(tf.cast(maps.scores[0], tf.float32), [*maps.scores.shape[1:3], k, k, 2, classes])
-    shown = np.clip(np.asarray(pixels) + visualize_means(), 0, 255).astype(np.uint8)
+    shown = np.clip(np.asarray(pixels) + PIXEL_MEANS, 0, 255).astype(np.uint8)
     return visualize.draw_score_maps(
         shown,
         np.asarray(cells[..., label]),
         np.asarray(roi[0]),
         model.stride,
         np.asarray(heads.mask_logits[0, 0]),
-        class_name=labels.names[label - 1],
-        score=score,
+        title=f"{labels.names[label - 1]}, score {score:.2f}",
     )
-
-
-def visualize_means() -> np.ndarray:
-    """The channel means that the network input lacks."""
-    from fcis_tf.model.backbone import PIXEL_MEANS
-
-    return PIXEL_MEANS
 
 
 def read_image(source: Path | io.BytesIO, name: str = "") -> np.ndarray:

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
+from fcis_tf.config import DataConfig
 from fcis_tf.data import augment
 from fcis_tf.data.augment import Example
 from fcis_tf.data.records import decode_image, parse, record_files
@@ -117,6 +119,16 @@ def training_dataset(
         example, tf.data.AUTOTUNE, deterministic=True
     )
     return _pad(examples, batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def augmentation(data: DataConfig) -> dict[str, Any]:
+    """The keyword values of `training_dataset` that a configuration holds."""
+    return data.model_dump(
+        include={
+            "short_sides", "long_side", "factors", "crop", "crop_from", "flip", "color_jitter",
+            "mask_size", "max_instances", "aspect_grouping", "shuffle_buffer", "cache",
+        }
+    )  # fmt: skip
 
 
 def evaluation_dataset(

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import keras
 from keras import layers
 
+from fcis_tf.model.rpn import head_convolution
 from fcis_tf.ops.ps_assembly import ps_assemble, ps_average
 from fcis_tf.structures import Heads, Maps, Tensor
 
@@ -13,18 +13,16 @@ class ScoreMaps(layers.Layer):
     """conv_new_1 and the two 1 x 1 convolutions that make all k * k groups of maps (spec 1.3)."""
 
     def __init__(
-        self, classes: int, *, group_size: int, channels: int, init: float, dtype: str, **options: Any
+        self, classes: int, *, group_size: int, channels: int, init: str, dtype: str, **options: Any
     ):
         super().__init__(dtype=dtype, **options)
         cells = group_size * group_size
 
-        def convolution(width: int, name: str, **more: Any) -> layers.Conv2D:
-            start = keras.initializers.RandomNormal(stddev=init)
-            return layers.Conv2D(width, 1, kernel_initializer=start, name=name, dtype=dtype, **more)
-
-        self.shared = convolution(channels, "conv_new_1", activation="relu")
-        self.scores = convolution(cells * 2 * (classes + 1), "fcis_cls_seg")
-        self.boxes = convolution(cells * 4, "fcis_bbox")
+        self.shared = head_convolution(
+            channels, 1, "conv_new_1", init=init, dtype=dtype, activation="relu"
+        )
+        self.scores = head_convolution(cells * 2 * (classes + 1), 1, "fcis_cls_seg", dtype=dtype)
+        self.boxes = head_convolution(cells * 4, 1, "fcis_bbox", dtype=dtype)
 
     def call(self, conv5: Tensor) -> tuple[Tensor, Tensor]:
         """(B, Hf, Wf, c) -> (B, Hf, Wf, k * k * 2 * K) and (B, Hf, Wf, k * k * 4)."""

@@ -10,25 +10,40 @@ from fcis_tf.geometry import boxes as box_ops
 from fcis_tf.structures import Proposals, Rpn, Tensor
 
 
+def head_convolution(
+    width: int, size: int, name: str, *, dtype: str, init: str = "released", **options: Any
+) -> layers.Conv2D:
+    """A convolution of the heads, its kernel N(0, 0.01) ("released") or He-normal ("he").
+
+    0.01 suits the thousands of input channels of a ResNet and starves a narrow network.
+    """
+    small = keras.initializers.RandomNormal(stddev=0.01)
+    return layers.Conv2D(
+        width,
+        size,
+        padding="same",
+        kernel_initializer=small if init == "released" else "he_normal",
+        name=name,
+        dtype=dtype,
+        **options,
+    )
+
+
 class RpnHead(layers.Layer):
     """3 x 3 convolution with two 1 x 1 siblings on conv4 (spec section 1.3).
 
     Score channels are all backgrounds, then all objects; box channels are (anchor, delta).
     """
 
-    def __init__(self, anchors: int, *, channels: int, init: float, dtype: str, **options: Any):
+    def __init__(self, anchors: int, *, channels: int, init: str, dtype: str, **options: Any):
         super().__init__(dtype=dtype, **options)
         self.anchors = anchors
 
-        def convolution(width: int, size: int, name: str, **more: Any) -> layers.Conv2D:
-            start = keras.initializers.RandomNormal(stddev=init)
-            return layers.Conv2D(
-                width, size, padding="same", kernel_initializer=start, name=name, dtype=dtype, **more
-            )
-
-        self.shared = convolution(channels, 3, "rpn_conv_3x3", activation="relu")
-        self.score = convolution(2 * anchors, 1, "rpn_cls_score")
-        self.box = convolution(4 * anchors, 1, "rpn_bbox_pred")
+        self.shared = head_convolution(
+            channels, 3, "rpn_conv_3x3", init=init, dtype=dtype, activation="relu"
+        )
+        self.score = head_convolution(2 * anchors, 1, "rpn_cls_score", dtype=dtype)
+        self.box = head_convolution(4 * anchors, 1, "rpn_bbox_pred", dtype=dtype)
 
     def call(self, conv4: Tensor) -> Rpn:
         """(B, Hf, Wf, c) -> logits (B, Hf * Wf * a, 2) and deltas (B, Hf * Wf * a, 4), float32."""

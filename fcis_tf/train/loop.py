@@ -1,6 +1,5 @@
 """The training run: data, model, steps, checkpoints, evaluation. Read it top to bottom."""
 
-import inspect
 import io
 import itertools
 import json
@@ -15,7 +14,7 @@ import tensorflow as tf
 
 from fcis_tf import visualize
 from fcis_tf.config import Config, load_config
-from fcis_tf.data.pipeline import training_dataset
+from fcis_tf.data.pipeline import augmentation, training_dataset
 from fcis_tf.data.records import load_labels, read_records
 from fcis_tf.errors import FcisError
 from fcis_tf.evaluate import coco
@@ -70,10 +69,8 @@ def train(
     with strategy.scope():
         model = FCIS.from_config(config)
         optimizer = build_optimizer(config.train)
-        optimizer.build(model.trainable_variables)
         step = TrainStep(model, optimizer, strategy, config.train)
-        done = tf.Variable(0, dtype=tf.int64)
-        best = tf.Variable(-1.0)
+    done, best = tf.Variable(0, dtype=tf.int64), tf.Variable(-1.0)
     checkpoint = tf.train.Checkpoint(
         model=model, optimizer=optimizer, average=step.average, step=done, best=best
     )
@@ -89,7 +86,7 @@ def train(
         batch_size=config.train.batch_size * strategy.num_replicas_in_sync,
         seed=config.train.seed,
         start=start,
-        **augmentation(config),
+        **augmentation(config.data),
     )
     batches = iter(strategy.experimental_distribute_dataset(dataset))
     validate = Validation(model, config, labels, run)
@@ -98,7 +95,7 @@ def train(
 
     with Progress("training", total=config.train.steps, done=start, unit="steps") as progress:
         for number in range(start + 1, config.train.steps + 1):
-            losses = {name: float(value) for name, value in step(next(batches)).items()}
+            losses = {name: float(value) for name, value in step(batches).items()}
             _check_finite(losses, number)
             done.assign(number)
             progress.update(number, note=f"loss {losses['total']:.3f}")
@@ -165,12 +162,6 @@ class Validation:
             yield visualize.draw_instances(image, found.boxes, found.masks, names, found.scores)
 
 
-def augmentation(config: Config) -> dict[str, Any]:
-    """The keyword values of `training_dataset` that a configuration holds."""
-    names = inspect.signature(training_dataset).parameters
-    return {key: value for key, value in config.data.model_dump().items() if key in names and key != "labels"}
-
-
 def _prepare(run: Path, config: Config, labels: Labels, resume: bool) -> None:
     """Make the run directory, or see that it belongs to this configuration."""
     known = run / "config.yaml"
@@ -230,7 +221,7 @@ def _log(
     with writer.as_default(step):
         for name, value in losses.items():
             tf.summary.scalar(f"loss/{name}", value)
-        tf.summary.scalar("learning_rate", optimizer.learning_rate.value)
+        tf.summary.scalar("learning_rate", optimizer.learning_rate)
     writer.flush()
 
 

@@ -67,12 +67,18 @@ class TrainStep:
     ) -> None:
         self.model, self.optimizer, self.strategy, self.train = model, optimizer, strategy, train
         with strategy.scope():
+            optimizer.build(model.trainable_variables)
             self.average = [tf.Variable(v.value) for v in self._averaged()]
-        self.function = tf.function(self._step, reduce_retracing=True)
+        # The batch is taken inside the graph: an iterator states which dimensions vary, so that
+        # batches of other sizes do not trace the step again.
+        self.function = tf.function(self._step)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Update the weights; returns the losses, the total and the gradient norm, per image."""
-        return self.function(batch)
+    def __call__(self, batches: Any) -> dict[str, Tensor]:
+        """Update the weights on the next batch of a distributed iterator.
+
+        Returns the five losses and their total, mean over the images of the batch.
+        """
+        return self.function(batches)
 
     def swap_average(self) -> None:
         """Exchange the weights with their moving average; a second call exchanges them back."""
@@ -84,8 +90,8 @@ class TrainStep:
     def _averaged(self) -> list[Any]:
         return self.model.trainable_variables if self.train.ema else []
 
-    def _step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        per_replica = self.strategy.run(self._replica_step, (batch,))
+    def _step(self, batches: Any) -> dict[str, Tensor]:
+        per_replica = self.strategy.run(self._replica_step, (next(batches),))
         losses = {
             name: self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
             for name, value in per_replica.items()

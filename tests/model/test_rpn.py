@@ -62,7 +62,7 @@ def test_no_gradient_flows_through_proposals(rng):
 
 def test_head_layout_is_backgrounds_then_objects(rng):
     """Score channel a is the background of anchor a, a + A its object; box channel is 4 a + j."""
-    head = RpnHead(3, channels=8, init=0.1, dtype="float32")
+    head = RpnHead(3, channels=8, init="he", dtype="float32")
     conv4 = rng.normal(size=(1, 2, 4, 6)).astype(np.float32)
     found = head(conv4)
     shared = head.shared(conv4)

@@ -48,7 +48,7 @@ def run(strategy, changes, steps):
         step = TrainStep(model, build_optimizer(config.train), strategy, config.train)
     data = tf.data.Dataset.from_tensor_slices(make_batch(4)).batch(4).repeat()
     batches = iter(strategy.experimental_distribute_dataset(data))
-    losses = [{k: float(v) for k, v in step(next(batches)).items()} for _ in range(steps)]
+    losses = [{k: float(v) for k, v in step(batches).items()} for _ in range(steps)]
     return losses, [w.numpy() for w in model.weights], step
 
 

@@ -1,0 +1,232 @@
+"""The command ``fcis``: parse, call one function, say what was written and what comes next.
+
+TensorFlow is imported by the sub-command that needs it, so that help is quick.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fcis_tf.errors import FcisError
+
+app = typer.Typer(
+    help="FCIS: instance segmentation on TensorFlow, from COCO labels to a SavedModel.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+convert_app = typer.Typer(help="Turn labelled images into TFRecords.", no_args_is_help=True)
+app.add_typer(convert_app, name="convert")
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Configuration, such as train.steps=2000."),
+]
+Run = Annotated[Path, typer.Option(help="Run directory.", show_default=False)]
+Out = Annotated[Path, typer.Option(help="Folder to write to.", show_default=False)]
+
+
+@app.command()
+def shapes(
+    out: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    train: Annotated[int, typer.Option(help="Training images.")] = 1000,
+    validation: Annotated[int, typer.Option(help="Held-out images.")] = 100,
+    size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 160,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same images.")] = 0,
+) -> None:
+    """Draw a small COCO-format data set of shapes that touch and overlap."""
+    from fcis_tf.data.shapes import generate_shapes
+    from fcis_tf.progress import Progress
+
+    if min(train, validation) < 1 or size < 64:
+        raise FcisError("shapes: --train and --validation must be positive, --size at least 64")
+    with Progress("drawing") as progress:
+        generate_shapes(
+            out, train=train, validation=validation, size=size, seed=seed, progress=progress
+        )
+    print(f"wrote {out}/train, {out}/train.json, {out}/val and {out}/val.json")
+    print(f"next: fcis convert coco --images {out}/train --annotations {out}/train.json --out RECORDS")
+
+
+@convert_app.command("coco")
+def convert_coco(
+    images: Annotated[Path, typer.Option(help="Folder of the image files.")],
+    annotations: Annotated[Path, typer.Option(help="COCO instances json.")],
+    out: Out,
+    shards: Annotated[
+        int | None,
+        typer.Option(min=1, help="Files to write; default one for every 256 images."),
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Default: all processors for large data sets, else one."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first fault.")] = False,
+) -> None:
+    """Convert a COCO json and its images; faults are counted by reason in report.json."""
+    from fcis_tf.data.convert import convert_coco
+    from fcis_tf.progress import Progress
+
+    with Progress("converting") as progress:
+        report = convert_coco(
+            images,
+            annotations,
+            out,
+            shards=shards,
+            strict=strict,
+            processes=processes,
+            progress=progress,
+        )
+    print(report)
+    print(f"wrote {out}/*.tfrecord, {out}/labels.json and {out}/report.json")
+    print(f"next: fcis inspect {out} --out pictures")
+
+
+@app.command()
+def inspect(
+    records: Annotated[Path, typer.Argument(help="Folder of records.")],
+    out: Out,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Draw what training with this configuration sees."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Pictures.")] = 8,
+    overrides: Overrides = None,
+) -> None:
+    """Draw the ground truth as the network will see it, augmentation included."""
+    from fcis_tf.config import load_config
+    from fcis_tf.inspect import inspect_records
+
+    summary, written = inspect_records(
+        records, out, load_config(config, overrides or ()), limit=limit
+    )
+    print(summary)
+    print(f"wrote {len(written)} pictures to {out}")
+    print("next: fcis train --config CONFIG --run RUN")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Option(help="Configuration, such as configs/shapes.yaml.")],
+    run: Run,
+    overrides: Overrides = None,
+) -> None:
+    """Train on all visible devices; the same command continues an interrupted run."""
+    from fcis_tf.config import load_config
+
+    settings = load_config(config, overrides or ())
+    from fcis_tf.train.loop import train
+
+    metrics = train(settings, run)
+    if "mask" in metrics:
+        print(f"best step {metrics['step']}: mask AP {metrics['mask']['AP']:.3f}")
+    print(f"wrote {run}/best.weights.h5, {run}/metrics.json and TensorBoard files")
+    print(f"next: fcis evaluate --run {run}")
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    records: Annotated[
+        str | None,
+        typer.Option(help="Folder of records; default the run's validation records."),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Other weights than the run's best."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write to; default RUN/evaluation."),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only the first images."),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """COCO mask AP and box AP, a table by class, and COCO results json."""
+    from fcis_tf.predict import evaluate_run
+    from fcis_tf.progress import Progress
+
+    out = out or run / "evaluation"
+    with Progress("evaluating") as progress:
+        metrics = evaluate_run(
+            run,
+            records=records,
+            weights=weights,
+            out=out,
+            limit=limit,
+            overrides=overrides or (),
+            progress=progress,
+        )
+    print(metrics.table())
+    print(f"wrote {out}/results.json and {out}/metrics.json")
+    print(f"next: fcis predict --run {run} --out pictures IMAGE_OR_FOLDER")
+
+
+@app.command()
+def predict(
+    run: Run,
+    out: Out,
+    paths: Annotated[list[Path], typer.Argument(help="Image files and folders.")],
+    score: Annotated[float, typer.Option(min=0, max=1, help="Least score drawn.")] = 0.5,
+    score_maps: Annotated[
+        bool,
+        typer.Option("--score-maps", help="Also draw the k x k maps behind the best instance."),
+    ] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only the first images."),
+    ] = None,
+) -> None:
+    """Draw the instances of images; also writes them as COCO json."""
+    from fcis_tf.predict import predict_paths
+    from fcis_tf.progress import Progress
+
+    with Progress("predicting") as progress:
+        written = predict_paths(
+            run, paths, out, score=score, score_maps=score_maps, limit=limit, progress=progress
+        )
+    print(f"wrote {len(written)} pictures and predictions.json to {out}")
+    print(f"next: fcis export --run {run} --out export/1")
+
+
+@app.command()
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="Version folder, such as export/1.")],
+) -> None:
+    """Write a SavedModel of stock TensorFlow operations, ready for TensorFlow Serving."""
+    from fcis_tf.serve.export import export
+
+    export(run, out)
+    print(f"wrote {out} with the signatures serving_default (image files) and images (uint8)")
+    print(f"next: tensorflow_model_server --model_name=fcis --model_base_path={out.resolve().parent}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what of this environment works, and what to do about the rest."""
+    from fcis_tf.doctor import examine
+
+    report, sound = examine()
+    print(report)
+    raise typer.Exit(0 if sound else 1)
+
+
+def main() -> None:
+    """Run a command; faults of the input are one line and exit status 2."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    try:
+        app()
+    except FcisError as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues where it can", file=sys.stderr)
+        sys.exit(130)

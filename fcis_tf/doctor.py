@@ -1,0 +1,123 @@
+"""What of this environment works, and what to do about the rest."""
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from importlib import metadata
+
+SUPPORTED = {"tensorflow": ((2, 20), (2, 22)), "keras": ((3, 15), (3, 16))}
+TENSORFLOWS = ("tensorflow", "tensorflow-cpu")
+
+
+def examine() -> tuple[str, bool]:
+    """A report of one line per check, and whether everything essential works."""
+    lines: list[str] = []
+    sound = True
+    for name, check in _checks().items():
+        try:
+            verdict, text = check()
+        except Exception as fault:  # a broken installation can fail in any way; that is a finding
+            verdict, text = "FAILS", f"{type(fault).__name__}: {fault}"
+        sound &= verdict != "FAILS"
+        lines.append(f"{verdict:5}  {name:12}  {text}")
+    lines.append("everything essential works" if sound else "mend what FAILS, then run again")
+    return "\n".join(lines), sound
+
+
+def _checks() -> dict[str, Callable[[], tuple[str, str]]]:
+    return {
+        "python": _python,
+        "packages": _packages,
+        "tensorflow": lambda: _version("tensorflow"),
+        "keras": lambda: _version("keras"),
+        "machine": _machine,
+        "devices": _devices,
+        "arithmetic": _arithmetic,
+        "assembly": _assembly,
+        "masks": _masks,
+    }
+
+
+def _python() -> tuple[str, str]:
+    version = platform.python_version()
+    if (3, 11) <= sys.version_info[:2] < (3, 14):
+        return "ok", f"{version} at {sys.executable}"
+    return "FAILS", f"{version}; 3.11, 3.12 or 3.13 is needed"
+
+
+def _packages() -> tuple[str, str]:
+    installed = {d.metadata["Name"].lower() for d in metadata.distributions()}
+    both = [name for name in TENSORFLOWS if name in installed]
+    if len(both) > 1:
+        return "WARN", f"{' and '.join(both)} overwrite each other; uninstall both, install one"
+    if not both:
+        return "FAILS", "no TensorFlow; pip install -e .[cpu] or .[gpu]"
+    return "ok", f"{both[0]} {metadata.version(both[0])}, fcis_tf {metadata.version('fcis_tf')}"
+
+
+def _version(name: str) -> tuple[str, str]:
+    module = __import__(name)
+    low, high = SUPPORTED[name]
+    found = tuple(int(part) for part in module.__version__.split(".")[:2])
+    if low <= found < high:
+        return "ok", module.__version__
+    text = ".".join(map(str, low)), ".".join(map(str, high))
+    return "WARN", f"{module.__version__}; tested with >= {text[0]}, < {text[1]}"
+
+
+def _machine() -> tuple[str, str]:
+    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    free = shutil.disk_usage(".").free / 2**30
+    text = f"{os.cpu_count()} processors, {pages:.0f} GiB memory, {free:.0f} GiB disk free here"
+    return ("WARN" if free < 2 else "ok"), text
+
+
+def _devices() -> tuple[str, str]:
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return "ok", "training runs on the CPU (no GPU visible to TensorFlow)"
+    names = [tf.config.experimental.get_device_details(g).get("device_name", "GPU") for g in gpus]
+    return "ok", f"training runs on {len(gpus)} GPUs: {', '.join(names)}"
+
+
+def _arithmetic() -> tuple[str, str]:
+    import numpy as np
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    image, kernel = rng.normal(size=(1, 9, 9, 4)), rng.normal(size=(3, 3, 4, 5))
+    windows = np.lib.stride_tricks.sliding_window_view(image[0], (3, 3), (0, 1))
+    expected = np.einsum("yxcij,ijcd->yxd", windows, kernel)
+    found = tf.nn.conv2d(image.astype("float32"), kernel.astype("float32"), 1, "VALID")[0]
+    error = float(np.abs(found - expected).max())
+    return ("ok" if error < 1e-4 else "FAILS"), f"convolution differs from NumPy by {error:.1e}"
+
+
+def _assembly() -> tuple[str, str]:
+    import numpy as np
+    import tensorflow as tf
+
+    from fcis_tf.ops import ps_roi_pool
+
+    # Maps that hold their own row number: a bin of whole cells averages to their middle.
+    maps = tf.tile(tf.range(14.0)[None, :, None, None], [1, 1, 14, 49])
+    roi = tf.constant([[0.0, 0.0, 112.0, 112.0]])
+    found = ps_roi_pool(
+        maps, roi, tf.constant([0]), group_size=7, pooled_size=7, stride=8
+    )[0, :, 0, 0]
+    error = float(np.abs(found - (2 * np.arange(7) + 0.5)).max())
+    return ("ok" if error < 1e-5 else "FAILS"), f"stock operations, off by {error:.1e}"
+
+
+def _masks() -> tuple[str, str]:
+    import numpy as np
+    from pycocotools import mask
+
+    square = np.zeros((20, 30), np.uint8, order="F")
+    square[5:15, 5:20] = 1
+    area = int(mask.area(mask.encode(square)))
+    return ("ok" if area == 150 else "FAILS"), f"pycocotools measures {area} of 150 pixels"

@@ -1,0 +1,63 @@
+"""What is in a folder of records, in numbers and in pictures."""
+
+from pathlib import Path
+
+import numpy as np
+
+from fcis_tf import visualize
+from fcis_tf.config import Config
+from fcis_tf.data.pipeline import augmentation, training_dataset
+from fcis_tf.data.records import load_labels, read_records
+from fcis_tf.labels import Labels
+from fcis_tf.model.backbone import PIXEL_MEANS
+
+
+def inspect_records(
+    records: Path, out: Path, config: Config, *, limit: int
+) -> tuple[str, list[Path]]:
+    """Draw `limit` training examples, augmented as the configuration says.
+
+    Returns:
+        A summary to print and the pictures written to `out`.
+
+    Raises:
+        FcisError: no records, of another schema, or without any instance.
+    """
+    labels = Labels.load(config.data.labels) if config.data.labels else load_labels(records)
+    summary = _summary(records, labels)
+    dataset = training_dataset(
+        records, labels=labels, batch_size=1, seed=config.train.seed, **augmentation(config.data)
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for number, batch in enumerate(dataset.take(limit).as_numpy_iterator()):
+        for picture in visualize.draw_batch(batch, labels, PIXEL_MEANS):
+            path = out / f"example_{number:03d}.png"
+            visualize.save_png(path, picture)
+            written.append(path)
+    return summary, written
+
+
+def _summary(records: Path, labels: Labels) -> str:
+    counts = dict.fromkeys(labels.ids, 0)
+    sides: list[float] = []
+    images = empty = crowds = most = 0
+    for record in read_records(records):
+        images += 1
+        empty += not record.instances
+        most = max(most, len(record.instances))
+        for instance in record.instances:
+            crowds += instance.crowd
+            counts[instance.category_id] += 1
+            y0, x0, y1, x1 = instance.box
+            sides.append(float(np.sqrt((y1 - y0) * (x1 - x0))))
+    lines = [
+        f"{images} images, {len(sides)} instances ({crowds} crowds), {empty} images without any, "
+        f"at most {most} in one",
+    ]
+    if sides:
+        low, middle, high = np.quantile(sides, [0.05, 0.5, 0.95])
+        lines.append(f"box side sqrt(h w): 5 % {low:.0f}, median {middle:.0f}, 95 % {high:.0f} px")
+    for category, name in zip(labels.ids, labels.names, strict=True):
+        lines.append(f"  {counts[category]:7d}  {category:4d} {name}")
+    return "\n".join(lines)
