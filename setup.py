@@ -1,4 +1,6 @@
-"""Packaging. TensorFlow is an extra, because its CPU and GPU packages must not both be installed."""
+"""Packaging. TensorFlow is an extra: its CPU and GPU packages must not both be installed."""
+
+from pathlib import Path
 
 from setuptools import find_packages, setup
 
@@ -6,7 +8,7 @@ setup(
     name="fcis_tf",
     version="0.1.0",
     description="FCIS instance segmentation on TensorFlow, from COCO labels to a SavedModel",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["fcis_tf", "fcis_tf.*"]),

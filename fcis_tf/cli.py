@@ -6,7 +6,7 @@ TensorFlow is imported by the sub-command that needs it, so that help is quick.
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -14,12 +14,13 @@ from fcis_tf.errors import FcisError
 
 app = typer.Typer(
     help="FCIS: instance segmentation on TensorFlow, from COCO labels to a SavedModel.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-convert_app = typer.Typer(help="Turn labelled images into TFRecords.", no_args_is_help=True)
+convert_app = typer.Typer(help="Turn labelled images into TFRecords.")
 app.add_typer(convert_app, name="convert")
+
+INTERRUPTED = 130  # exit status of a command that Ctrl-C ended, as in every shell
 
 Overrides = Annotated[
     list[str] | None,
@@ -42,13 +43,18 @@ def shapes(
     from fcis_tf.progress import Progress
 
     if min(train, validation) < 1 or size < 64:
-        raise FcisError("shapes: --train and --validation must be positive, --size at least 64")
+        raise FcisError(
+            "shapes: --train and --validation must be at least 1 and --size at least 64, "
+            f"found {train}, {validation} and {size}"
+        )
     with Progress("drawing") as progress:
         generate_shapes(
             out, train=train, validation=validation, size=size, seed=seed, progress=progress
         )
     print(f"wrote {out}/train, {out}/train.json, {out}/val and {out}/val.json")
-    print(f"next: fcis convert coco --images {out}/train --annotations {out}/train.json --out RECORDS")
+    print(
+        f"next: fcis convert coco --images {out}/train --annotations {out}/train.json --out RECORDS"
+    )
 
 
 @convert_app.command("coco")
@@ -182,6 +188,10 @@ def predict(
         int | None,
         typer.Option(min=1, help="Only the first images."),
     ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Configuration; may be repeated."),
+    ] = None,
 ) -> None:
     """Draw the instances of images; also writes them as COCO json."""
     from fcis_tf.predict import predict_paths
@@ -189,7 +199,14 @@ def predict(
 
     with Progress("predicting") as progress:
         written = predict_paths(
-            run, paths, out, score=score, score_maps=score_maps, limit=limit, progress=progress
+            run,
+            paths,
+            out,
+            score=score,
+            score_maps=score_maps,
+            limit=limit,
+            overrides=overrides or (),
+            progress=progress,
         )
     print(f"wrote {len(written)} pictures and predictions.json to {out}")
     print(f"next: fcis export --run {run} --out export/1")
@@ -199,13 +216,16 @@ def predict(
 def export(
     run: Run,
     out: Annotated[Path, typer.Option(help="Version folder, such as export/1.")],
+    overrides: Overrides = None,
 ) -> None:
     """Write a SavedModel of stock TensorFlow operations, ready for TensorFlow Serving."""
     from fcis_tf.serve.export import export
 
-    export(run, out)
+    export(run, out, overrides=tuple(overrides or ()))
     print(f"wrote {out} with the signatures serving_default (image files) and images (uint8)")
-    print(f"next: tensorflow_model_server --model_name=fcis --model_base_path={out.resolve().parent}")
+    print(
+        f"next: tensorflow_model_server --model_name=fcis --model_base_path={out.resolve().parent}"
+    )
 
 
 @app.command()
@@ -219,14 +239,25 @@ def doctor() -> None:
 
 
 def main() -> None:
-    """Run a command; faults of the input are one line and exit status 2."""
+    """Run a command and exit: 2 and one line for faults of the input, 130 for Ctrl-C."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     try:
-        app()
+        status = app(sys.argv[1:] or ["--help"], prog_name="fcis", standalone_mode=False)
     except FcisError as fault:
-        print(f"error: {fault}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
+        _refuse(str(fault))
+    except typer.TyperException as fault:
+        context = getattr(fault, "ctx", None)
+        command = context.command_path if context else "fcis"
+        _refuse(f"{fault.format_message().rstrip('.')}; see {command} --help")
+    except OSError as fault:
+        if fault.filename is None:
+            raise
+        _refuse(f"{fault.filename}: {fault.strerror}")
+    if status == INTERRUPTED:
         print("interrupted; the same command continues where it can", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(status)
+
+
+def _refuse(text: str) -> NoReturn:
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    sys.exit(2)

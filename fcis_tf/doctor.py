@@ -106,9 +106,9 @@ def _assembly() -> tuple[str, str]:
     # Maps that hold their own row number: a bin of whole cells averages to their middle.
     maps = tf.tile(tf.range(14.0)[None, :, None, None], [1, 1, 14, 49])
     roi = tf.constant([[0.0, 0.0, 112.0, 112.0]])
-    found = ps_roi_pool(
-        maps, roi, tf.constant([0]), group_size=7, pooled_size=7, stride=8
-    )[0, :, 0, 0]
+    found = ps_roi_pool(maps, roi, tf.constant([0]), group_size=7, pooled_size=7, stride=8)[
+        0, :, 0, 0
+    ]
     error = float(np.abs(found - (2 * np.arange(7) + 0.5)).max())
     return ("ok" if error < 1e-5 else "FAILS"), f"stock operations, off by {error:.1e}"
 

@@ -63,7 +63,7 @@ class Predictor:
         """Instances of one uint8 (H, W, 3) RGB image."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise FcisError(
-                f"image: expected uint8 (H, W, 3), found {image.dtype} {image.shape}; convert to RGB"
+                f"image: expected uint8 (H, W, 3) RGB, found {image.dtype} {image.shape}"
             )
         pixels, scale = network_input(image, **resizing(self.config))
         size = tf.cast(tf.shape(pixels)[:2], tf.float32)
@@ -275,7 +275,9 @@ def draw_score_maps(
         label, score = 1, 0.0
         roi = tf.cast([[0, 0, *pixels.shape[:2]]], tf.float32)
     heads = model.read(maps, roi[None], tf.constant([[label]]))
-    cells = tf.reshape(tf.cast(maps.scores[0], tf.float32), [*maps.scores.shape[1:3], k, k, 2, classes])
+    cells = tf.reshape(
+        tf.cast(maps.scores[0], tf.float32), [*maps.scores.shape[1:3], k, k, 2, classes]
+    )
     shown = np.clip(np.asarray(pixels) + PIXEL_MEANS, 0, 255).astype(np.uint8)
     return visualize.draw_score_maps(
         shown,

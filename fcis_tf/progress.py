@@ -30,7 +30,9 @@ class Progress:
         unit: of the amount, in the plural.
     """
 
-    def __init__(self, title: str, *, total: int | None = None, done: int = 0, unit: str = "images"):
+    def __init__(
+        self, title: str, *, total: int | None = None, done: int = 0, unit: str = "images"
+    ):
         self.title, self.total, self.unit = title, total, unit
         self.start_done, self.done = done, done
         self.start_time = self.line_time = time.monotonic()

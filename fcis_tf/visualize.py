@@ -75,7 +75,8 @@ def draw_batch(batch: dict[str, np.ndarray], labels: Labels, means: np.ndarray) 
         names = [labels.names[n - 1] for n in batch["labels"][i][present]]
         picture = draw_instances(pixels, boxes, masks, names)
         name = batch["image_id"][i].decode()
-        title = f"image {name}: {height} x {width}, scale {batch['scale'][i]:.3f}, {len(names)} instances"
+        scale = batch["scale"][i]
+        title = f"image {name}: {height} x {width}, scale {scale:.3f}, {len(names)} instances"
         pictures.append(_titled(picture, title))
     return pictures
 

@@ -23,7 +23,7 @@ def ps_roi_pool(maps, rois, image_index, k, p, stride):
     out = np.zeros((len(rois), p, p, depth))
 
     def nearest(value):  # half away from zero
-        return int(floor(abs(value) + 0.5)) * (1 if value >= 0 else -1)
+        return floor(abs(value) + 0.5) * (1 if value >= 0 else -1)
 
     def edges(low, high, limit):
         start, end = Fraction(nearest(low), stride), Fraction(nearest(high), stride)
@@ -63,7 +63,10 @@ def sample(mask, box, y, x):
     rows, columns = mask.shape
     v = np.clip((y - box[0]) / (box[2] - box[0]) * rows - 0.5, 0, rows - 1)
     u = np.clip((x - box[1]) / (box[3] - box[1]) * columns - 0.5, 0, columns - 1)
-    top, left = int(min(v, rows - 2)) if rows > 1 else 0, int(min(u, columns - 2)) if columns > 1 else 0
+    top, left = (
+        int(min(v, rows - 2)) if rows > 1 else 0,
+        int(min(u, columns - 2)) if columns > 1 else 0,
+    )
     bottom, right = min(top + 1, rows - 1), min(left + 1, columns - 1)
     fy, fx = v - top, u - left
     upper = mask[top, left] * (1 - fx) + mask[top, right] * fx

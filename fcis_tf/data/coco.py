@@ -130,9 +130,7 @@ def load_record(source: Source, labels: Labels, tell: Tell) -> Record | None:
     instances = tuple(i for i in found if i is not None)
     if not instances:
         tell(NO_INSTANCES, name)
-    return Record(
-        str(source.image_id), source.path.name, encoded, kind, height, width, instances
-    )
+    return Record(str(source.image_id), source.path.name, encoded, kind, height, width, instances)
 
 
 def _instance(
@@ -204,7 +202,11 @@ def _load(path: Path) -> dict[str, Any]:
         raise FcisError(f"{path}: no such annotation file") from None
     except (ValueError, OSError) as fault:
         raise FcisError(f"{path}: not a JSON file ({fault})") from None
-    for key, inner in (("images", ("id", "file_name")), ("annotations", ()), ("categories", ("id", "name"))):
+    for key, inner in (
+        ("images", ("id", "file_name")),
+        ("annotations", ()),
+        ("categories", ("id", "name")),
+    ):
         rows = content.get(key) if isinstance(content, dict) else None
         if not isinstance(rows, list):
             raise FcisError(f"{path}: expected a COCO json with the list {key!r}, found none")

@@ -117,7 +117,9 @@ def convert_coco(
     report = Report(strict=strict)
     labels, sources = read_coco(images, annotations, report.tell)
     count = shards or max(1, math.ceil(len(sources) / IMAGES_PER_SHARD))
-    parts = [sources[n * len(sources) // count : (n + 1) * len(sources) // count] for n in range(count)]
+    parts = [
+        sources[n * len(sources) // count : (n + 1) * len(sources) // count] for n in range(count)
+    ]
     try:
         _clear(out)
         labels.save(out / "labels.json")
@@ -130,7 +132,9 @@ def convert_coco(
             if progress:
                 progress(done, len(sources))
         if not report.images:
-            raise FcisError(f"{annotations}: none of its {len(sources)} images is usable:\n{report}")
+            raise FcisError(
+                f"{annotations}: none of its {len(sources)} images is usable:\n{report}"
+            )
         content = json.dumps(report.to_dict(), indent=1) + "\n"
         (out / "partial.report.json").write_text(content)
         os.replace(out / "partial.report.json", out / "report.json")
@@ -173,7 +177,9 @@ def _run(
             raise
 
 
-def _all(write: Callable[[list[Source], Path], Iterator[Report]], part: list[Source], name: Path) -> Report:
+def _all(
+    write: Callable[[list[Source], Path], Iterator[Report]], part: list[Source], name: Path
+) -> Report:
     total = Report()
     for report in write(part, name):
         total.add(report)

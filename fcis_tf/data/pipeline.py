@@ -53,7 +53,7 @@ def training_dataset(
         batch_size: images per batch.
         seed: of order and augmentation.
         start: leave out so many batches, without decoding their images.
-        shard: (index, count): take every count-th record only.
+        shard: (index, count): take a count-th of the files, or of the records if files are few.
         short_sides: shorter sides, one drawn per image.
         long_side: cap of the longer side at ``short_sides[0]``, in proportion at others.
         factors: resize by one of these instead.
@@ -72,11 +72,16 @@ def training_dataset(
     """
     read = partial(parse, category_ids=labels.ids, mask_size=mask_size)
     files = record_files(folder)
-    names = tf.data.Dataset.from_tensor_slices([str(file) for file in files])
-    if not cache:
-        names = names.shuffle(len(files), seed=seed, reshuffle_each_iteration=True)
-    records = names.interleave(tf.data.TFRecordDataset, cycle_length=8)
-    headers = records.shard(shard[1], shard[0]).map(_with_header)
+    index, count = shard
+    by_file = len(files) >= count
+    names = [str(file) for file in files[index::count]] if by_file else [str(f) for f in files]
+    paths = tf.data.Dataset.from_tensor_slices(names)
+    if by_file and not cache:
+        paths = paths.shuffle(len(names), seed=seed, reshuffle_each_iteration=True)
+    records = paths.interleave(tf.data.TFRecordDataset, cycle_length=8)
+    if not by_file:  # a fixed order, or the shards would mix from epoch to epoch
+        records = records.shard(count, index)
+    headers = records.map(_with_header)
     headers = headers.filter(lambda header, serialized: header["usable"])
     if next(iter(headers.take(1)), None) is None:
         raise FcisError(
@@ -115,8 +120,10 @@ def training_dataset(
             one = augment.color_jitter(one, color_jitter, _seed(pair, 5))
         return _finish(one)
 
-    examples = draws.enumerate().skip(start * batch_size).map(
-        example, tf.data.AUTOTUNE, deterministic=True
+    examples = (
+        draws.enumerate()
+        .skip(start * batch_size)
+        .map(example, tf.data.AUTOTUNE, deterministic=True)
     )
     return _pad(examples, batch_size).prefetch(tf.data.AUTOTUNE)
 

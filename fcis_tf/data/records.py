@@ -70,7 +70,9 @@ def encode(record: Record) -> bytes:
     features |= {key: boxes[:, n].tolist() for n, key in enumerate(BOX_KEYS)}
     example = tf.train.Example()
     for key in sorted(features):
-        kind = "float_list" if key in FLOAT_KEYS else "int64_list" if key in INT_KEYS else "bytes_list"
+        kind = (
+            "float_list" if key in FLOAT_KEYS else "int64_list" if key in INT_KEYS else "bytes_list"
+        )
         getattr(example.features.feature[key], kind).value.extend(features[key])
     return example.SerializeToString(deterministic=True)
 

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 
 Progress = Callable[[int, int], None]
 
-CATEGORIES = {1: "circle", 2: "square", 3: "triangle", 5: "star"}  # a gap, as COCO has
+CATEGORIES = {1: "circle", 2: "square", 4: "triangle"}  # a gap, as COCO has
 SUPERSAMPLING = 4  # shapes are drawn larger and averaged down, for smooth edges
 LEAST_VISIBLE = 0.4  # of a shape; more hidden ones are not drawn at all
 LEAST_PIXELS = 60
@@ -64,7 +64,9 @@ def generate_shapes(
         partial.replace(out / f"{split}.json")
 
 
-def draw_image(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+def draw_image(
+    rng: np.random.Generator, size: int
+) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
     """One picture (size, size, 3) uint8 and its (category id, visible mask (size, size) bool).
 
     Half of the shapes are put beside or over an earlier one of the same class. Later shapes hide
@@ -73,7 +75,7 @@ def draw_image(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[tu
     picture = _texture(rng, size, contrast=0.25)
     placed: list[tuple[int, np.ndarray, np.ndarray]] = []  # category, whole, visible
     centers: list[tuple[int, float, float, float]] = []
-    wanted = int(rng.integers(3, 9))
+    wanted = int(rng.integers(3, 8))
     for _ in range(wanted * 4):
         if len(placed) == wanted:
             break
@@ -99,7 +101,7 @@ def _place(
     rng: np.random.Generator, size: int, centers: list[tuple[int, float, float, float]]
 ) -> tuple[int, float, float, float]:
     """Category, radius and centre of the next shape; in half of the cases next to a like one."""
-    radius = size * rng.uniform(0.07, 0.17)
+    radius = size * rng.uniform(0.09, 0.19)
     if centers and rng.uniform() < 0.5:
         category, other, y, x = centers[rng.integers(len(centers))]
         radius = other * rng.uniform(0.8, 1.25)
@@ -117,8 +119,6 @@ def _draw(
     turn = rng.uniform(0, 2 * np.pi)
     if name == "circle":
         angles, radii = np.linspace(0, 2 * np.pi, 64, endpoint=False), np.ones(64)
-    elif name == "star":
-        angles, radii = np.arange(10) * np.pi / 5, np.where(np.arange(10) % 2, 0.5, 1.15)
     else:
         corners = 4 if name == "square" else 3
         angles, radii = np.arange(corners) * 2 * np.pi / corners, np.full(corners, 1.15)
@@ -137,9 +137,9 @@ def _paint(rng: np.random.Generator, picture: np.ndarray, coverage: np.ndarray) 
     size = len(picture)
     surface = _texture(rng, size, contrast=0.12)
     depth = np.asarray(
-        Image.fromarray((255 * coverage).astype(np.uint8)).resize((size // 8, size // 8)).resize(
-            (size, size), Image.Resampling.BICUBIC
-        ),
+        Image.fromarray((255 * coverage).astype(np.uint8))
+        .resize((size // 8, size // 8))
+        .resize((size, size), Image.Resampling.BICUBIC),
         np.float64,
     )
     rim = 0.75 + 0.25 * np.clip(depth / 255.0, 0, 1)

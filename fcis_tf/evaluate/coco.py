@@ -132,9 +132,7 @@ def results(
             "score": float(score),
             "segmentation": encode_mask(mask),
         }
-        for (y0, x0, y1, x1), number, score, mask in zip(
-            boxes, classes, scores, masks, strict=True
-        )
+        for (y0, x0, y1, x1), number, score, mask in zip(boxes, classes, scores, masks, strict=True)
     ]
 
 

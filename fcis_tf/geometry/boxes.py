@@ -22,7 +22,9 @@ def area(boxes: Tensor) -> Tensor:
 def iou(first: Tensor, second: Tensor) -> Tensor:
     """Intersection over union (..., N, M) of boxes (..., N, 4) and (..., M, 4); 0 if both empty."""
     a, b = first[..., :, None, :], second[..., None, :, :]
-    overlap = tf.maximum(tf.minimum(a[..., 2:], b[..., 2:]) - tf.maximum(a[..., :2], b[..., :2]), 0.0)
+    overlap = tf.maximum(
+        tf.minimum(a[..., 2:], b[..., 2:]) - tf.maximum(a[..., :2], b[..., :2]), 0.0
+    )
     intersection = overlap[..., 0] * overlap[..., 1]
     union = area(first)[..., :, None] + area(second)[..., None, :] - intersection
     return tf.math.divide_no_nan(intersection, union)

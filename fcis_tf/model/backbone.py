@@ -127,9 +127,7 @@ def _relu(x: Tensor, name: str, dtype: str) -> Tensor:
     return layers.Activation("relu", name=name, dtype=dtype)(x)
 
 
-def _resnet(
-    name: str, normalise: Norm, norm: str, output_stride: int, dtype: str
-) -> keras.Model:
+def _resnet(name: str, normalise: Norm, norm: str, output_stride: int, dtype: str) -> keras.Model:
     image = keras.Input((None, None, 3), name="image")
     x = _convolve(image, 64, 7, "conv1_conv", dtype, stride=2)
     x = _relu(normalise(x, "conv1_bn"), "conv1_relu", dtype)
@@ -142,7 +140,9 @@ def _resnet(
         for block in range(1, blocks + 1):
             first = stride if block == 1 else 1
             at = f"conv{stage}_block{block}"
-            x = _bottleneck(x, 64 * 2 ** (stage - 2), at, block == 1, first, dilation, normalise, dtype)
+            x = _bottleneck(
+                x, 64 * 2 ** (stage - 2), at, block == 1, first, dilation, normalise, dtype
+            )
         outputs.append(x)
     model = keras.Model(image, outputs[-2:], name=name)
     if norm == "frozen_batch":
@@ -152,7 +152,14 @@ def _resnet(
 
 
 def _bottleneck(
-    x: Tensor, width: int, at: str, project: bool, stride: int, dilation: int, normalise: Norm, dtype: str
+    x: Tensor,
+    width: int,
+    at: str,
+    project: bool,
+    stride: int,
+    dilation: int,
+    normalise: Norm,
+    dtype: str,
 ) -> Tensor:
     shortcut = x
     if project:
@@ -184,7 +191,14 @@ def _small(name: str, normalise: Norm, norm: str, output_stride: int, dtype: str
 
 
 def _basic(
-    x: Tensor, width: int, at: str, project: bool, stride: int, dilation: int, normalise: Norm, dtype: str
+    x: Tensor,
+    width: int,
+    at: str,
+    project: bool,
+    stride: int,
+    dilation: int,
+    normalise: Norm,
+    dtype: str,
 ) -> Tensor:
     shortcut = x
     if project:

@@ -70,7 +70,7 @@ class FCIS(keras.Model):
         )
 
     @classmethod
-    def from_config(cls, config: Config | dict[str, Any]) -> "FCIS":  # type: ignore[override]
+    def from_config(cls, config: Config | dict[str, Any]) -> "FCIS":
         """Build the network and its weights.
 
         Raises:

@@ -39,7 +39,7 @@ def read_heads(
     pooled_size: int,
     stride: int,
 ) -> Heads:
-    """Class logits, box deltas and mask logits of rois (B, N, 4); see `ps_assemble` for `labels`."""
+    """Class logits, box deltas and mask logits of rois (B, N, 4); `labels` as in `ps_assemble`."""
     geometry = {"group_size": group_size, "pooled_size": pooled_size, "stride": stride}
     class_logits, mask_logits = ps_assemble(maps.scores, rois, labels, **geometry)
     return Heads(class_logits, ps_average(maps.boxes, rois, **geometry), mask_logits)

@@ -158,9 +158,7 @@ def ps_average(
     return tf.reshape(mean, [tf.shape(rois)[0], tf.shape(rois)[1], mean.shape[-1]])
 
 
-def bin_edges(
-    low: Tensor, high: Tensor, cells: Tensor, *, pooled_size: int, stride: int
-) -> Bins:
+def bin_edges(low: Tensor, high: Tensor, cells: Tensor, *, pooled_size: int, stride: int) -> Bins:
     """The feature cells that each bin of an axis touches.
 
     In units of 1 / (5 * p * stride) of a cell all quantities are integers; the factor 5 is there

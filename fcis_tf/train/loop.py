@@ -51,13 +51,12 @@ def train(
     Raises:
         FcisError: no data, a run of another configuration, or a loss that is not finite.
     """
-    if not config.data.train:
+    records = config.data.train
+    if not records:
         raise FcisError("data.train: no training records configured; set it to a records folder")
     strategy = strategy or tf.distribute.MirroredStrategy()
     keras.utils.set_random_seed(config.train.seed)
-    labels = (
-        Labels.load(config.data.labels) if config.data.labels else load_labels(config.data.train)
-    )
+    labels = Labels.load(config.data.labels) if config.data.labels else load_labels(records)
     if config.model.classes not in (None, len(labels)):
         raise FcisError(
             f"model.classes: {config.model.classes} configured, the labels have {len(labels)}"
@@ -81,7 +80,7 @@ def train(
     start = int(done)
 
     dataset = training_dataset(
-        config.data.train,
+        records,
         labels=labels,
         batch_size=config.train.batch_size * strategy.num_replicas_in_sync,
         seed=config.train.seed,

@@ -22,7 +22,7 @@ def test_grid_is_row_major_with_the_anchor_fastest():
     grid = grid_anchors(cell, 3, 4, 8).numpy().reshape(3, 4, 2, 4)
     for y in range(3):
         for x in range(4):
-            np.testing.assert_array_equal(grid[y, x], cell + [8 * y, 8 * x, 8 * y, 8 * x])
+            np.testing.assert_array_equal(grid[y, x], cell + np.tile([8 * y, 8 * x], 2))
 
 
 def test_anchors_sit_on_the_middle_of_their_cell():

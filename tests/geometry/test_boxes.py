@@ -24,7 +24,7 @@ def test_decode_inverts_encode(rng):
 
 
 def test_encode_equals_the_released_inclusive_formula(rng):
-    """With inclusive x2 = x1' - 1 and w = x2 - x1 + 1 the released formula gives the same deltas."""
+    """With inclusive x2 = x1' - 1 and w = x2 - x1 + 1 the released formula agrees."""
     boxes, references = oracle.random_boxes(rng, (20,)), oracle.random_boxes(rng, (20,))
     found = box_ops.encode(boxes, references).numpy()
     for (y0, x0, y1, x1), (v0, u0, v1, u1), delta in zip(boxes, references, found, strict=True):

@@ -18,7 +18,9 @@ def reference_sizes(side):
     return ((pool - 1) // 2 + 1 - 1) // 2 + 1
 
 
-@pytest.mark.parametrize(("side", "cells"), [(600, 38), (1000, 63), (563, 36), (333, 21), (450, 28)])
+@pytest.mark.parametrize(
+    ("side", "cells"), [(600, 38), (1000, 63), (563, 36), (333, 21), (450, 28)]
+)
 def test_feature_sizes_of_the_specification(resnet50, side, cells):
     conv4, conv5 = resnet50.compute_output_shape((1, side, 16, 3))
     found = resnet50(tf.zeros([1, side, 16, 3]))
@@ -30,11 +32,13 @@ def test_layer_names_are_those_of_keras_applications(resnet50):
     def weighted(model):
         return {w.path.split("/")[-2] for w in model.weights}
 
-    assert weighted(resnet50) == weighted(keras.applications.ResNet50(weights=None, include_top=False))
+    assert weighted(resnet50) == weighted(
+        keras.applications.ResNet50(weights=None, include_top=False)
+    )
 
 
 def test_dilated_conv5_holds_the_strided_one(rng, resnet50):
-    """Every second cell of the dilated stage equals the stage with stride 2 of keras.applications."""
+    """Every second cell of the dilated stage equals keras.applications' strided one."""
     theirs = keras.applications.ResNet50(weights=None, include_top=False)
     for layer in theirs.layers:
         if layer.name.startswith("conv5") and layer.get_weights():

@@ -101,7 +101,9 @@ def test_a_lone_roi_gives_its_own_mask(rng):
     disc = ((y - 10) ** 2 + (x - 10) ** 2 <= 49).astype(np.float32)
     masks = np.stack([1 - disc, disc], -1)[None, None] * 20
     logits = np.array([[[0.0, 9.0]]], np.float32)
-    found = run(np.array([[[10.0, 20.0, 52.0, 62.0]]], np.float32), np.ones((1, 1), bool), logits, masks)
+    found = run(
+        np.array([[[10.0, 20.0, 52.0, 62.0]]], np.float32), np.ones((1, 1), bool), logits, masks
+    )
     np.testing.assert_allclose(found.boxes[0, 0], [16, 26, 46, 56], atol=1.6)
     area = (found.masks[0, 0].numpy() >= 0.4).mean() * 30 * 30
     assert abs(area / (disc.sum() * 4) - 1) < 0.12

@@ -32,9 +32,7 @@ def test_pooling_equals_the_oracle(rng, k, p, stride):
 
 def test_edges_of_the_specification():
     """Spec annex D: ROI x1 = 100, x2 = 260 (inclusive), first six bins."""
-    bins = bin_edges(
-        tf.constant([100.0]), tf.constant([261.0]), 63, pooled_size=21, stride=16
-    )
+    bins = bin_edges(tf.constant([100.0]), tf.constant([261.0]), 63, pooled_size=21, stride=16)
     found = list(zip(bins.low[0, :6].numpy(), bins.high[0, :6].numpy(), strict=True))
     assert found == [(6, 7), (6, 8), (7, 8), (7, 9), (8, 9), (8, 10)]
 
@@ -96,8 +94,12 @@ def test_not_finite_rois_are_harmless():
 def test_wrong_channel_count_names_the_argument():
     with pytest.raises(ValueError, match="maps: expected a multiple of 9 channels, found 10"):
         ps_roi_pool(
-            tf.ones([1, 5, 5, 10]), tf.zeros([1, 4]), tf.zeros([1], tf.int32),
-            group_size=3, pooled_size=9, stride=8,
+            tf.ones([1, 5, 5, 10]),
+            tf.zeros([1, 4]),
+            tf.zeros([1], tf.int32),
+            group_size=3,
+            pooled_size=9,
+            stride=8,
         )
 
 

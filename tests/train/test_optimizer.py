@@ -43,7 +43,11 @@ def test_decay_goes_through_the_momentum():
 
 def schedule(kind, **changes):
     options = {
-        "kind": kind, "drops": (0.5, 0.75), "drop_factor": 0.1, "warmup_steps": 10, "warmup_factor": 0.2,
+        "kind": kind,
+        "drops": (0.5, 0.75),
+        "drop_factor": 0.1,
+        "warmup_steps": 10,
+        "warmup_factor": 0.2,
     }
     return Schedule(2.0, 100, **{**options, **changes})
 

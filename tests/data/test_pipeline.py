@@ -1,0 +1,156 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fcis_tf.data.pipeline import evaluation_dataset, network_input, training_dataset
+from fcis_tf.data.records import load_labels, read_records
+from fcis_tf.errors import FcisError
+from fcis_tf.model.backbone import PIXEL_MEANS
+from tests import fixtures
+
+SMALL = {"short_sides": (60,), "long_side": 100, "mask_size": 14, "shuffle_buffer": 8}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """12 usable images, landscape and portrait, one empty and one with a crowd only."""
+    rng = np.random.default_rng(0)
+    records = [
+        fixtures.make_record(
+            rng, str(n), *((60, 80) if n % 3 else (80, 60)), instances=1 + n % 4, crowds=n % 2
+        )
+        for n in range(12)
+    ]
+    records += [fixtures.make_record(rng, "empty", instances=0)]
+    records += [fixtures.make_record(rng, "crowd", instances=0, crowds=1)]
+    return fixtures.write_records(tmp_path_factory.mktemp("records"), records, shards=2)
+
+
+def batches(folder, count, **changes):
+    options = {"labels": load_labels(folder), "batch_size": 2, "seed": 5, **SMALL, **changes}
+    return list(training_dataset(folder, **options).take(count).as_numpy_iterator())
+
+
+def same(a, b):
+    return all((x[key] == y[key]).all() for x, y in zip(a, b, strict=True) for key in x)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_the_same_seed_gives_the_same_batches_and_start_skips(folder, cache):
+    options = {
+        "cache": cache, "short_sides": (60, 80, 100), "crop": 64, "crop_from": 80,
+        "color_jitter": 0.2,
+    }  # fmt: skip
+    first = batches(folder, 20, **options)
+    assert same(first, batches(folder, 20, **options))
+    assert same(first[7:], batches(folder, 13, start=7, **options))
+    assert not same(first, batches(folder, 20, **{**options, "seed": 6}))
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_every_usable_image_comes_once_an_epoch(folder, cache):
+    seen = [i for b in batches(folder, 24, batch_size=1, cache=cache) for i in b["image_id"]]
+    names = {str(n).encode() for n in range(12)}
+    assert set(seen[:12]) == names and set(seen[12:]) == names
+    assert seen[:12] != seen[12:]
+
+
+@pytest.mark.parametrize("hosts", [2, 3])
+def test_hosts_share_the_images(folder, hosts):
+    """With a file for each host and with fewer files than hosts."""
+    parts = [
+        {i for b in batches(folder, 30, batch_size=1, shard=(n, hosts)) for i in b["image_id"]}
+        for n in range(hosts)
+    ]
+    assert sum(map(len, parts)) == len(set().union(*parts)) == 12
+
+
+def test_landscape_and_portrait_do_not_share_a_batch(folder):
+    mixed = Counter()
+    for batch in batches(folder, 40):
+        landscape = batch["original_size"][:, 1] >= batch["original_size"][:, 0]
+        assert landscape.all() or not landscape.any()
+        mixed[bool(landscape[0])] += 1
+    assert min(mixed.values()) >= 8  # a third of the images is portrait
+    sizes = [b["original_size"].tolist() for b in batches(folder, 40, aspect_grouping=False)]
+    assert any(a != b for a, b in sizes)
+
+
+def test_crowds_are_dropped_and_padding_is_marked(folder):
+    truth = {r.image_id: r for r in read_records(folder)}
+    for batch in batches(folder, 10, flip=False):
+        for i, name in enumerate(batch["image_id"]):
+            record = truth[name.decode()]
+            wanted = [x for x in record.instances if not x.crowd]
+            present = batch["labels"][i] > 0
+            assert present.sum() == len(wanted) and (batch["labels"][i][~present] == -1).all()
+            boxes = np.array([x.box for x in wanted]) * batch["scale"][i]
+            np.testing.assert_allclose(batch["boxes"][i][present], boxes, atol=0.51)
+            assert not batch["boxes"][i][~present].any() and not batch["masks"][i][~present].any()
+            height, width = batch["image_size"][i].astype(int)
+            assert not batch["image"][i, height:].any() and not batch["image"][i, :, width:].any()
+
+
+def test_a_batch_is_its_images_padded(folder):
+    options = {
+        "labels": load_labels(folder), "short_side": 60, "long_side": 100, "factor": None,
+        "mask_size": 14, "max_instances": 9,
+    }  # fmt: skip
+    single = list(evaluation_dataset(folder, batch_size=1, **options).as_numpy_iterator())
+    together = list(evaluation_dataset(folder, batch_size=4, **options).as_numpy_iterator())
+    rows = [(b, i) for b in together for i in range(len(b["image_id"]))]
+    assert len(rows) == len(single) == 14  # images without instances stay
+    for one, (batch, i) in zip(single, rows, strict=True):
+        assert one["image_id"][0] == batch["image_id"][i]
+        for key, value in one.items():
+            if key == "image_id":
+                continue
+            window = tuple(slice(0, n) for n in value.shape[1:])
+            np.testing.assert_array_equal(batch[key][i][window], value[0])
+
+
+def test_most_instances(folder):
+    assert max(b["labels"].shape[1] for b in batches(folder, 20, max_instances=2)) == 2
+
+
+def test_half_of_the_images_are_mirrored(folder):
+    plain = batches(folder, 60, batch_size=1, flip=False)
+    drawn = batches(folder, 60, batch_size=1)
+    mirrored = 0
+    for a, b in zip(plain, drawn, strict=True):
+        assert a["image_id"] == b["image_id"]
+        if (a["image"] != b["image"]).any():
+            np.testing.assert_allclose(a["image"], b["image"][:, :, ::-1], atol=1e-3)
+            mirrored += 1
+    assert 15 <= mirrored <= 45
+
+
+def test_scales_are_drawn_from_the_list(folder):
+    drawn = Counter(
+        min(b["image_size"][0].astype(int))
+        for b in batches(folder, 60, batch_size=1, short_sides=(30, 60))
+    )
+    assert set(drawn) == {30, 60} and min(drawn.values()) >= 15
+
+
+def test_network_input_is_the_image_of_the_evaluation_batch(folder):
+    options = {"short_side": 90, "long_side": 100, "factor": None}
+    (batch,) = evaluation_dataset(
+        folder, labels=load_labels(folder), mask_size=14, max_instances=9, batch_size=1, **options
+    ).take(1)
+    record = next(read_records(folder))
+    image = tf.io.decode_png(record.encoded)
+    pixels, scale = network_input(image, **options)
+    np.testing.assert_array_equal(pixels, batch["image"][0])
+    assert float(scale) == pytest.approx(100 / 80)  # the longer side is the limit
+    plain, one = network_input(image, short_side=1, long_side=1, factor=1.0)
+    np.testing.assert_allclose(plain, tf.cast(image, tf.float32) - PIXEL_MEANS, atol=1e-3)
+    assert float(one) == 1.0
+
+
+def test_nothing_to_train_on_is_an_error(tmp_path, rng):
+    fixtures.write_records(tmp_path, [fixtures.make_record(rng, "a", instances=0, crowds=1)])
+    with pytest.raises(FcisError, match="no image with an instance"):
+        batches(tmp_path, 1)

@@ -1,0 +1,158 @@
+"""The real loop, on a tiny data set, in a few steps."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fcis_tf.config import load_config
+from fcis_tf.errors import FcisError
+from fcis_tf.predict import evaluate_run, load_run, predict_paths
+from fcis_tf.train import loop
+from tests import fixtures
+
+TINY = [
+    "model.backbone=small",
+    "model.norm=group",
+    "model.output_stride=8",
+    "model.group_size=3",
+    "model.pooled_size=9",
+    "model.anchor_sizes=[16,32]",
+    "model.rpn_channels=16",
+    "model.head_channels=16",
+    "model.head_init=he",
+    "proposals.train_count=20",
+    "proposals.predict_count=20",
+    "data.short_sides=[60]",
+    "data.validation_short_side=60",
+    "data.mask_size=14",
+    "data.cache=true",
+    "train.optimizer=adam",
+    "train.learning_rate=2e-3",
+    "train.sampling=random",
+    "train.roi_batch=16",
+    "train.warmup_steps=0",
+    "train.ema=0.9",
+    "train.pictures=1",
+    "train.log_every=1",
+    "predict.mask_size=14",
+]
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    rows = [fixtures.make_record(rng, str(n), instances=2, kind="JPEG") for n in range(4)]
+    return fixtures.write_records(tmp_path_factory.mktemp("loop"), rows)
+
+
+def configure(records, *changes):
+    data = [f"data.train={records}", f"data.validation={records}"]
+    return load_config(None, [*TINY, *data, *changes])
+
+
+def one_device():
+    return tf.distribute.OneDeviceStrategy("/cpu:0")
+
+
+def weights(run):
+    return load_run(run)[2].get_weights()
+
+
+@pytest.fixture(scope="module")
+def finished(records, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "run"
+    metrics = loop.train(configure(records, "train.steps=6"), run, strategy=one_device())
+    return run, metrics
+
+
+def test_a_run_directory_is_enough_for_what_follows(finished, tmp_path):
+    run, metrics = finished
+    assert metrics == json.loads((run / "metrics.json").read_text()) and metrics["step"] == 6
+    again = evaluate_run(run)
+    assert again.to_dict()["mask"] == pytest.approx(metrics["mask"], abs=1e-6)
+    assert json.loads((run / "evaluation" / "metrics.json").read_text())["images"] == 4
+    rng = np.random.default_rng(5)
+    picture = fixtures.encode_image(rng.integers(0, 256, (70, 50, 3), dtype=np.uint8), "JPEG")
+    (tmp_path / "a.jpg").write_bytes(picture)
+    written = predict_paths(run, [tmp_path], tmp_path / "out", score=0.0, score_maps=True)
+    assert sorted(p.name for p in written) == ["a.png", "a_score_maps.png"]
+    found = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert all(row["image_id"] == "a.jpg" and row["category_id"] in fixtures.NAMES for row in found)
+
+
+def test_tensorboard_holds_losses_metrics_and_pictures(finished):
+    def tags(folder):
+        names = set()
+        for file in folder.glob("events*"):
+            for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+                names |= {v.tag for v in tf.compat.v1.Event.FromString(record).summary.value}
+        return names
+
+    run, _ = finished
+    losses = {"rpn_class", "rpn_box", "roi_class", "roi_box", "roi_mask", "total"}
+    assert {f"loss/{name}" for name in losses} | {"learning_rate"} <= tags(run / "train")
+    assert {"mask/AP", "box/AP50", "prediction/0"} <= tags(run / "validation")
+
+
+def test_an_interrupted_run_ends_with_the_weights_of_an_unbroken_one(
+    finished, records, tmp_path, monkeypatch
+):
+    config = configure(records, "train.steps=6", "train.checkpoint_every=2")
+    check = loop._check_finite
+
+    def killed(losses, step):
+        if step == 4:
+            raise KeyboardInterrupt
+        check(losses, step)
+
+    monkeypatch.setattr(loop, "_check_finite", killed)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(config, tmp_path / "run", strategy=one_device())
+    monkeypatch.setattr(loop, "_check_finite", check)
+    metrics = loop.train(config, tmp_path / "run", strategy=one_device())
+    assert metrics["step"] == 6
+    for a, b in zip(weights(tmp_path / "run"), weights(finished[0]), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_a_finished_run_is_not_trained_again(finished, records):
+    run, metrics = finished
+    before = weights(run)
+    assert loop.train(configure(records, "train.steps=6"), run, strategy=one_device()) == metrics
+    for a, b in zip(before, weights(run), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_training_lowers_the_loss_and_finds_the_instances(records, tmp_path):
+    config = configure(records, "train.steps=150", "train.evaluate_every=150", "train.ema=0")
+    metrics = loop.train(config, tmp_path / "run", strategy=one_device())
+    assert metrics["mask"]["AP50"] > 0.3  # of its own four images; untrained it is 0
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_name(records, tmp_path):
+    config = configure(records, "train.steps=50", "train.optimizer=sgd", "train.learning_rate=1e9")
+    with pytest.raises(FcisError, match=r"step \d+: loss \w+ is (nan|inf)"):
+        loop.train(config, tmp_path / "run", strategy=one_device())
+    assert not (tmp_path / "run" / "best.weights.h5").exists()
+
+
+def test_a_run_of_another_configuration_is_refused(finished, records):
+    run, _ = finished
+    with pytest.raises(FcisError, match="model.head_channels is 16 there and 24 here"):
+        loop.train(configure(records, "model.head_channels=24"), run, strategy=one_device())
+    with pytest.raises(FcisError, match="holds a run already"):
+        loop.train(configure(records), run, resume=False, strategy=one_device())
+
+
+def test_faults_of_the_configuration_are_named(records, tmp_path):
+    with pytest.raises(FcisError, match="data.train: no training records configured"):
+        loop.train(load_config(None, TINY), tmp_path / "run")
+    with pytest.raises(FcisError, match="model.classes: 7 configured, the labels have 3"):
+        loop.train(configure(records, "model.classes=7"), tmp_path / "run")
+
+
+def test_run_directories_are_checked(tmp_path):
+    with pytest.raises(FcisError, match="not a run directory"):
+        load_run(tmp_path)
