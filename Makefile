@@ -1,13 +1,16 @@
 .PHONY: setup format lint test demo clean
 
+SETUP := source scripts/environment.sh && ensure_installed dev
+SHELL := bash
+
 setup:
-	bash -c 'source scripts/environment.sh && pip install --quiet -e ".[dev]"'
+	$(SETUP)
 
-format: setup
-	.venv/bin/ruff check --fix . && .venv/bin/ruff format .
+format:
+	$(SETUP) && ruff check --fix . && ruff format .
 
-lint: setup
-	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
+lint:
+	$(SETUP) && ruff check . && ruff format --check . && mypy && lint-imports
 
 test:
 	bash scripts/test.sh
@@ -16,4 +19,4 @@ demo:
 	bash scripts/demo.sh
 
 clean:
-	rm -rf .venv demo *.egg-info
+	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

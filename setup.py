@@ -23,7 +23,7 @@ setup(
         "PyYAML",
         "rich",
         "tensorboard",
-        "typer>=0.12",
+        "typer>=0.29,<1",
     ],
     extras_require={
         "cpu": ["tensorflow-cpu>=2.20,<2.22"],
@@ -33,7 +33,7 @@ setup(
             "import-linter==2.16",
             "mypy==2.4.1",
             "ruff==0.17.6",
-            "types-PyYAML",
+            "types-PyYAML==6.0.12.20261113",
         ],
     },
     entry_points={"console_scripts": ["fcis = fcis_tf.cli:main"]},

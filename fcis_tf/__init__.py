@@ -1,6 +1,8 @@
 """FCIS: fully convolutional instance-aware semantic segmentation on TensorFlow."""
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
@@ -27,3 +29,14 @@ def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'fcis_tf' has no attribute {name!r}")
     return getattr(import_module(_WHERE[name]), name)
+
+
+class _Package(ModuleType):
+    """`fcis_tf.predict` is the function; importing the submodule must not put itself there."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name == "predict" and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -5,9 +5,25 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
-from importlib import metadata
+from importlib import import_module, metadata
+from pathlib import Path
 
-SUPPORTED = {"tensorflow": ((2, 20), (2, 22)), "keras": ((3, 15), (3, 16))}
+from fcis_tf import __version__
+
+SUPPORTED = {
+    "tensorflow": ((2, 20), (2, 22)),
+    "keras": ((3, 15), (3, 16)),
+    "faster-coco-eval": ((1, 8), (1, 9)),
+}
+FAST = (
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_bf16",
+    "amx_bf16",
+    "asimd",
+    "sve",
+)  # what oneDNN looks for
 TENSORFLOWS = ("tensorflow", "tensorflow-cpu")
 
 
@@ -31,7 +47,9 @@ def _checks() -> dict[str, Callable[[], tuple[str, str]]]:
         "python": _python,
         "packages": _packages,
         "tensorflow": lambda: _version("tensorflow"),
-        "keras": lambda: _version("keras"),
+        "keras": _keras,
+        "coco metrics": lambda: _version("faster-coco-eval"),
+        "processor": _processor,
         "machine": _machine,
         "devices": _devices,
         "arithmetic": _arithmetic,
@@ -48,23 +66,42 @@ def _python() -> tuple[str, str]:
 
 
 def _packages() -> tuple[str, str]:
-    installed = {d.metadata["Name"].lower() for d in metadata.distributions()}
-    both = [name for name in TENSORFLOWS if name in installed]
+    both = [name for name in TENSORFLOWS if any(metadata.distributions(name=name))]
     if len(both) > 1:
-        return "WARN", f"{' and '.join(both)} overwrite each other; uninstall both, install one"
+        return "WARN", (
+            f"{' and '.join(both)} overwrite each other's files; pip uninstall both, "
+            "then pip install -e .[cpu] or .[gpu]"
+        )
     if not both:
         return "FAILS", "no TensorFlow; pip install -e .[cpu] or .[gpu]"
-    return "ok", f"{both[0]} {metadata.version(both[0])}, fcis_tf {metadata.version('fcis_tf')}"
+    return "ok", f"{both[0]} {metadata.version(both[0])}, fcis_tf {__version__}"
 
 
 def _version(name: str) -> tuple[str, str]:
-    module = __import__(name)
+    version = import_module(name.replace("-", "_")).__version__
     low, high = SUPPORTED[name]
-    found = tuple(int(part) for part in module.__version__.split(".")[:2])
+    found = tuple(int(part) for part in version.split(".")[:2])
     if low <= found < high:
-        return "ok", module.__version__
-    text = ".".join(map(str, low)), ".".join(map(str, high))
-    return "WARN", f"{module.__version__}; tested with >= {text[0]}, < {text[1]}"
+        return "ok", version
+    text = f">={'.'.join(map(str, low))},<{'.'.join(map(str, high))}"
+    return "WARN", f"{version}; tested with {text}: pip install '{name}{text}'"
+
+
+def _keras() -> tuple[str, str]:
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return "FAILS", f"its backend is {keras.backend.backend()}; set KERAS_BACKEND=tensorflow"
+    return _version("keras")
+
+
+def _processor() -> tuple[str, str]:
+    information = Path("/proc/cpuinfo")
+    if not information.exists():  # not Linux
+        return "ok", platform.processor() or platform.machine()
+    known = set(information.read_text().split())
+    found = [flag for flag in FAST if flag in known]
+    return "ok", f"{platform.machine()}; vector instructions: {', '.join(found) or 'none known'}"
 
 
 def _machine() -> tuple[str, str]:
@@ -79,6 +116,11 @@ def _devices() -> tuple[str, str]:
 
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
+        if shutil.which("nvidia-smi"):
+            return "WARN", (
+                "an NVIDIA driver is there but TensorFlow sees no GPU: training runs on the CPU; "
+                "install the extra .[gpu] instead of .[cpu], look at CUDA_VISIBLE_DEVICES"
+            )
         return "ok", "training runs on the CPU (no GPU visible to TensorFlow)"
     names = [tf.config.experimental.get_device_details(g).get("device_name", "GPU") for g in gpus]
     return "ok", f"training runs on {len(gpus)} GPUs: {', '.join(names)}"

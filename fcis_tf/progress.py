@@ -32,7 +32,7 @@ class Progress:
 
     def __init__(
         self, title: str, *, total: int | None = None, done: int = 0, unit: str = "images"
-    ):
+    ) -> None:
         self.title, self.total, self.unit = title, total, unit
         self.start_done, self.done = done, done
         self.start_time = self.line_time = time.monotonic()
@@ -79,7 +79,7 @@ class Progress:
         self.done = done
         if self.bar:
             self.bar.update(self.task, completed=done, total=self.total, note=note)
-        elif time.monotonic() - self.line_time >= SECONDS_BETWEEN_LINES:
+        elif done != self.total and time.monotonic() - self.line_time >= SECONDS_BETWEEN_LINES:
             self._line(note)
 
     def say(self, text: str) -> None:
@@ -93,12 +93,14 @@ class Progress:
         now = time.monotonic()
         self.line_time = now
         rate = (self.done - self.start_done) / max(now - self.start_time, 1e-9)
-        left = ""
-        if self.total is not None and rate > 0 and self.done < self.total:
-            left = f", {_clock((self.total - self.done) / rate)} left"
+        of, left = "", ""
+        if self.total is not None:
+            of = f"/{self.total}"
+            if rate > 0 and self.done < self.total:
+                left = f", {_clock((self.total - self.done) / rate)} left"
         note = f", {note}" if note else ""
         print(
-            f"{self.title}: {self.done}/{self.total} {self.unit}, {rate:.1f}/s, "
+            f"{self.title}: {self.done}{of} {self.unit}, {rate:.1f}/s, "
             f"{_clock(now - self.start_time)} gone{left}{note}",
             file=sys.stderr,
             flush=True,

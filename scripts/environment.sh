@@ -9,29 +9,58 @@ fail() {
   exit 1
 }
 
+fits() {
+  "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null
+}
+
 find_python() {
   local candidate
-  for candidate in ${PYTHON:-} python3.13 python3.12 python3.11 python3; do
-    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; then
+  if [ -n "${PYTHON:-}" ]; then
+    fits "$PYTHON" || fail "PYTHON=$PYTHON: expected Python 3.11, 3.12 or 3.13; name another or unset it"
+    echo "$PYTHON"
+    return
+  fi
+  for candidate in python3.13 python3.12 python3.11 python3; do
+    if fits "$candidate"; then
       echo "$candidate"
       return
     fi
   done
-  return 1
+  fail "Python 3.11, 3.12 or 3.13 is needed; for example apt-get install python3 python3-venv"
+}
+
+make_venv() {
+  local python
+  python=$(find_python) || exit 1
+  "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+    fail "$python cannot make virtual environments; apt-get install python3-venv"
+  "$python" -m venv .venv || fail "$python could not make .venv; rm -r .venv and look at the lines above"
+}
+
+ensure_installed() {  # ensure_installed EXTRAS: install the project, once for every state of setup.py
+  local stamp
+  stamp=".venv/fcis-$1-$(cksum <setup.py | cut -d' ' -f1)"
+  if [ ! -e "$stamp" ]; then
+    echo "installing fcis_tf[$1] into .venv; a minute or two the first time" >&2
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$1]" ||
+      fail "pip could not install fcis_tf[$1]; if it misses a compiler or Python.h: apt-get install build-essential python3-dev"
+    rm -f .venv/fcis-"$1"-*
+    touch "$stamp"
+  fi
 }
 
 extra=${FCIS_EXTRA:-cpu}
-stamp=".venv/fcis-$extra-$(cksum <setup.py | cut -d' ' -f1)"
-if [ ! -e "$stamp" ]; then
-  python=$(find_python) || fail "Python 3.11, 3.12 or 3.13 is needed; install it, for example apt-get install python3.11 python3.11-venv"
-  "$python" -c 'import ensurepip, venv' 2>/dev/null ||
-    fail "$python cannot make virtual environments; apt-get install python3-venv"
-  echo "making .venv with TensorFlow ($extra); about a minute" >&2
-  [ -x .venv/bin/python ] || "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$extra,test]" ||
-    fail "installation failed; see the lines above"
-  rm -f .venv/fcis-*
-  touch "$stamp"
-fi
+case $extra in
+  cpu) other=gpu ;;
+  gpu) other=cpu ;;
+  *) fail "FCIS_EXTRA=$extra: expected cpu or gpu" ;;
+esac
+[ -e .venv ] || make_venv
+fits .venv/bin/python && .venv/bin/python -m pip --version >/dev/null 2>&1 ||
+  fail ".venv is incomplete or of another Python than 3.11, 3.12 or 3.13; rm -r .venv and run again"
+# The packages of TensorFlow for CPU and for GPU overwrite each other's files.
+compgen -G ".venv/fcis-$other,*" >/dev/null &&
+  fail ".venv holds TensorFlow for the $other; rm -r .venv and run again for FCIS_EXTRA=$extra"
+ensure_installed "$extra,test"
 export PATH="$PWD/.venv/bin:$PATH"
-export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
+export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-3}

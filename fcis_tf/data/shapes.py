@@ -106,9 +106,13 @@ def _place(
         category, other, y, x = centers[rng.integers(len(centers))]
         radius = other * rng.uniform(0.8, 1.25)
         angle, gap = rng.uniform(0, 2 * np.pi), rng.uniform(0.75, 1.0) * (radius + other)
-        return category, radius, y + gap * np.sin(angle), x + gap * np.cos(angle)
-    category = int(rng.choice(list(CATEGORIES)))
-    return category, radius, rng.uniform(0, size), rng.uniform(0, size)
+        y, x = y + gap * np.sin(angle), x + gap * np.cos(angle)
+    else:
+        category = int(rng.choice(list(CATEGORIES)))
+        y, x = rng.uniform(0, size, 2)
+    # Half a radius inside, so that what the border leaves of a shape still tells its class.
+    y, x = np.clip([y, x], 0.5 * radius, size - 0.5 * radius)
+    return category, radius, float(y), float(x)
 
 
 def _draw(

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from fcis_tf.config import load_config
 from fcis_tf.errors import FcisError
@@ -103,7 +104,7 @@ def test_a_batch_of_equal_sizes_gives_what_its_images_give(exported):
 
 def test_only_stock_operations_and_no_python(exported):
     out, *_ = exported
-    graph = tf.compat.v1.saved_model.loader_impl.parse_saved_model(str(out)).meta_graphs[0]
+    graph = SavedModel.FromString((out / "saved_model.pb").read_bytes()).meta_graphs[0]
     used = {node.op for node in graph.graph_def.node}
     used |= {n.op for f in graph.graph_def.library.function for n in f.node_def}
     stock = set(tf.raw_ops.__dict__)
