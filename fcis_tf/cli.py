@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from fcis_tf.errors import FcisError
+from fcis_tf.quiet import import_tensorflow
 
 app = typer.Typer(
     help="FCIS: instance segmentation on TensorFlow, from COCO labels to a SavedModel.",
@@ -73,6 +74,7 @@ def convert_coco(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first fault.")] = False,
 ) -> None:
     """Convert a COCO json and its images; faults are counted by reason in report.json."""
+    import_tensorflow()
     from fcis_tf.data.convert import convert_coco
     from fcis_tf.progress import Progress
 
@@ -104,11 +106,12 @@ def inspect(
 ) -> None:
     """Draw the ground truth as the network will see it, augmentation included."""
     from fcis_tf.config import load_config
+
+    settings = load_config(config, overrides or ())
+    import_tensorflow()
     from fcis_tf.inspect import inspect_records
 
-    summary, written = inspect_records(
-        records, out, load_config(config, overrides or ()), limit=limit
-    )
+    summary, written = inspect_records(records, out, settings, limit=limit)
     print(summary)
     print(f"wrote {len(written)} pictures to {out}")
     print("next: fcis train --config CONFIG --run RUN")
@@ -124,6 +127,7 @@ def train(
     from fcis_tf.config import load_config
 
     settings = load_config(config, overrides or ())
+    import_tensorflow()
     from fcis_tf.train.loop import train
 
     metrics = train(settings, run)
@@ -155,6 +159,7 @@ def evaluate(
     overrides: Overrides = None,
 ) -> None:
     """COCO mask AP and box AP, a table by class, and COCO results json."""
+    import_tensorflow()
     from fcis_tf.predict import evaluate_run
     from fcis_tf.progress import Progress
 
@@ -194,6 +199,7 @@ def predict(
     ] = None,
 ) -> None:
     """Draw the instances of images; also writes them as COCO json."""
+    import_tensorflow()
     from fcis_tf.predict import predict_paths
     from fcis_tf.progress import Progress
 
@@ -219,6 +225,7 @@ def export(
     overrides: Overrides = None,
 ) -> None:
     """Write a SavedModel of stock TensorFlow operations, ready for TensorFlow Serving."""
+    import_tensorflow()
     from fcis_tf.serve.export import export
 
     export(run, out, overrides=tuple(overrides or ()))

@@ -122,7 +122,7 @@ class PredictConfig(Section):
     vote_iou: Fraction = 0.5
     mask_threshold: Fraction = 0.4
     mask_size: Positive = 112  # side of the voted masks
-    voting: Literal["binary", "soft", "none"] = "binary"
+    voting: Literal["soft", "binary", "none"] = "soft"
 
 
 class Config(Section):

@@ -9,6 +9,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 
 from fcis_tf import __version__
+from fcis_tf.quiet import import_tensorflow
 
 SUPPORTED = {
     "tensorflow": ((2, 20), (2, 22)),
@@ -46,7 +47,7 @@ def _checks() -> dict[str, Callable[[], tuple[str, str]]]:
     return {
         "python": _python,
         "packages": _packages,
-        "tensorflow": lambda: _version("tensorflow"),
+        "tensorflow": _tensorflow,
         "keras": _keras,
         "coco metrics": lambda: _version("faster-coco-eval"),
         "processor": _processor,
@@ -75,6 +76,11 @@ def _packages() -> tuple[str, str]:
     if not both:
         return "FAILS", "no TensorFlow; pip install -e .[cpu] or .[gpu]"
     return "ok", f"{both[0]} {metadata.version(both[0])}, fcis_tf {__version__}"
+
+
+def _tensorflow() -> tuple[str, str]:
+    import_tensorflow()
+    return _version("tensorflow")
 
 
 def _version(name: str) -> tuple[str, str]:

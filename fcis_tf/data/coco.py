@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from fcis_tf.data.records import Instance, Record
+from fcis_tf.data.records import Instance, Record, decode_image, to_rgb
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 
 EXIF_ORIENTATION = 0x0112
+# Polygons that reach farther than so many image sizes are damage; pycocotools walks every pixel of
+# an outline and crashes on far ones.
+FARTHEST = 10
 
 # Reasons that lose data, and on which --strict stops.
 MISSING = "image missing on disk"
@@ -66,7 +70,10 @@ def read_coco(images: Path, annotations: Path, tell: Tell) -> tuple[Labels, list
         raise FcisError(f"{images}: no such folder of images")
     if not content["images"]:
         raise FcisError(f"{annotations}: the list 'images' is empty; nothing to convert")
-    labels = Labels.from_categories(content["categories"])
+    try:
+        labels = Labels.from_categories(content["categories"])
+    except (FcisError, TypeError, ValueError) as fault:
+        raise FcisError(f"{annotations}: categories: {fault}") from None
     known: dict[Any, dict[str, Any]] = {}
     for image in content["images"]:
         if image["id"] in known:
@@ -76,17 +83,17 @@ def read_coco(images: Path, annotations: Path, tell: Tell) -> tuple[Labels, list
     grouped: dict[Any, list[dict[str, Any]]] = {key: [] for key in known}
     seen: set[Any] = set()
     for annotation in content["annotations"]:
-        name = _name(annotation)
-        if annotation.get("id") in seen:
+        name, number, image_id = _name(annotation), annotation.get("id"), annotation.get("image_id")
+        if _is_id(number) and number in seen:
             tell(DUPLICATE_ANNOTATION, name)
-        elif annotation.get("image_id") not in grouped:
+        elif not _is_id(image_id) or image_id not in grouped:
             tell(UNKNOWN_IMAGE, name)
         elif annotation.get("category_id") not in labels.ids:
             tell(UNKNOWN_CATEGORY, f"{name} with category {annotation.get('category_id')}")
         else:
-            grouped[annotation["image_id"]].append(annotation)
-            if "id" in annotation:
-                seen.add(annotation["id"])
+            grouped[image_id].append(annotation)
+            if _is_id(number):
+                seen.add(number)
     sources = [
         Source(
             key,
@@ -115,13 +122,18 @@ def load_record(source: Source, labels: Labels, tell: Tell) -> Record | None:
             if not plain:
                 tell(REENCODED, f"{name}, {image.format} {image.mode}")
                 buffer = io.BytesIO()
-                image.convert("RGB").save(buffer, "PNG")
+                to_rgb(image).save(buffer, "PNG")
                 encoded, kind = buffer.getvalue(), "png"
+        # Pillow overlooks a lost end; what training could not decode must not get in.
+        decode_image(tf.constant(encoded))
     except FileNotFoundError:
         tell(MISSING, str(source.path))
         return None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
         tell(UNREADABLE, f"{source.path}: {fault}")
+        return None
+    except tf.errors.InvalidArgumentError:
+        tell(UNREADABLE, f"{source.path}: damaged {kind.upper()}")
         return None
     if (source.width or width, source.height or height) != (width, height):
         tell(OTHER_SIZE, f"{name}: {source.width}x{source.height} in the json, {width}x{height}")
@@ -140,7 +152,7 @@ def _instance(
     try:
         x, y, w, h = (float(v) for v in annotation["bbox"])
         finite = all(math.isfinite(v) for v in (x, y, w, h))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         finite = False
     if not finite:
         tell(BAD_BOX, f"{name}: {annotation.get('bbox')}")
@@ -161,14 +173,16 @@ def _instance(
         tell(MASK_BOX, name)
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         y0, x0, y1, x1 = map(float, (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1))
-    category = annotation["category_id"]
+    category = int(annotation["category_id"])
+    area = annotation.get("area")
+    stated = isinstance(area, int | float) and math.isfinite(area) and area > 0
     return Instance(
         (y0, x0, y1, x1),
         category,
         labels.names[labels.ids.index(category)],
         mask,
         bool(annotation.get("iscrowd", 0)),
-        float(annotation.get("area") or mask.sum()),
+        float(area if stated else mask.sum()),
     )
 
 
@@ -178,26 +192,55 @@ def _rasterise(segmentation: Any, height: int, width: int) -> np.ndarray | None:
         if isinstance(segmentation, dict):
             if list(segmentation["size"]) != [height, width]:
                 return None
-            rle = segmentation
-            if isinstance(rle["counts"], list):
-                if sum(rle["counts"]) != height * width:
-                    return None
-                rle = coco_mask.frPyObjects(rle, height, width)
+            runs = segmentation["counts"]
+            if isinstance(runs, str):
+                runs = _decompress(runs)
+            # pycocotools fills what short runs leave open with whatever was in memory.
+            whole = all(isinstance(run, int) and run >= 0 for run in runs)
+            if not whole or sum(runs) != height * width:
+                return None
+            rle = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
         else:
             parts = [[float(v) for v in part] for part in segmentation]
-            if any(len(p) < 6 or len(p) % 2 or not np.isfinite(p).all() for p in parts):
+            limit = FARTHEST * max(height, width)
+            if not parts or any(len(p) < 6 or len(p) % 2 for p in parts):
                 return None
-            if not parts:
+            if not all(abs(v) <= limit for p in parts for v in p):  # NaN fails too
                 return None
             rle = coco_mask.merge(coco_mask.frPyObjects(parts, height, width))
         return coco_mask.decode(rle)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
+
+
+def _decompress(text: str) -> list[int]:
+    """Run lengths of COCO's compressed RLE.
+
+    A number is a string of digits of base 32, lowest first, each the character 48 + digit, plus 32
+    if more digits follow; bit 4 of the last is the sign. From the fourth on, it is the difference
+    to the run before the last.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        code = ord(character) - 48
+        if not 0 <= code < 64:
+            raise ValueError(f"{character!r} is no digit of a compressed RLE")
+        value |= (code & 31) << shift
+        shift += 5
+        if code < 32:
+            if code & 16:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise ValueError("a compressed RLE ends inside a number")
+    return runs
 
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise FcisError(f"{path}: no such annotation file") from None
     except (ValueError, OSError) as fault:
@@ -214,7 +257,15 @@ def _load(path: Path) -> dict[str, Any]:
             lacking = [k for k in inner if not isinstance(row, dict) or k not in row]
             if lacking or not isinstance(row, dict):
                 raise FcisError(f"{path}: {key}[{number}] lacks {lacking or 'its keys'}")
+            if key == "images" and not isinstance(row["id"], int | str):
+                raise FcisError(
+                    f"{path}: images[{number}].id: expected a number or text, found {row['id']!r}"
+                )
     return content
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | float | str)
 
 
 def _name(annotation: dict[str, Any]) -> str:

@@ -8,8 +8,10 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -18,10 +20,11 @@ from pathlib import Path
 import tensorflow as tf
 
 from fcis_tf.data.coco import NOTES, Source, load_record, read_coco
-from fcis_tf.data.records import encode
+from fcis_tf.data.records import SHARD, encode
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 
+PREFIX = "data"
 IMAGES_PER_SHARD = 256
 EXAMPLES = 20  # ids listed for every reason
 # Starting a process costs some seconds; fewer images are converted in this one.
@@ -112,36 +115,54 @@ def convert_coco(
         progress: called with (images done, images in all).
 
     Raises:
-        FcisError: unusable input, no usable image, an `out` that holds other records, or no space.
+        FcisError: unusable input, no usable image or instance, an `out` that holds other records,
+            or no space. What was written until then is removed.
     """
+    if shards is not None and shards < 1:
+        raise FcisError(f"shards: expected at least 1, found {shards}")
     report = Report(strict=strict)
     labels, sources = read_coco(images, annotations, report.tell)
     count = shards or max(1, math.ceil(len(sources) / IMAGES_PER_SHARD))
     parts = [
         sources[n * len(sources) // count : (n + 1) * len(sources) // count] for n in range(count)
     ]
+    names = [out / f"{PREFIX}-{n:05d}-of-{count:05d}.tfrecord" for n in range(count)]
+    write = partial(_write_shard, labels=labels, strict=strict)
     try:
         _clear(out)
-        labels.save(out / "labels.json")
-        done = 0
-        write = partial(_write_shard, labels=labels, strict=strict)
-        names = [out / f"data-{n:05d}-of-{count:05d}.tfrecord" for n in range(count)]
-        for written, size in _run(write, parts, names, len(sources), processes):
-            report.add(written)
-            done += size
-            if progress:
-                progress(done, len(sources))
-        if not report.images:
-            raise FcisError(
-                f"{annotations}: none of its {len(sources)} images is usable:\n{report}"
-            )
-        content = json.dumps(report.to_dict(), indent=1) + "\n"
-        (out / "partial.report.json").write_text(content)
-        os.replace(out / "partial.report.json", out / "report.json")
+        try:
+            _save(out / "labels.json", labels.save)
+            done = 0
+            with closing(_run(write, parts, names, len(sources), processes)) as reports:
+                for written, size in reports:
+                    report.add(written)
+                    done += size
+                    if progress:
+                        progress(done, len(sources))
+            _check_not_empty(report, annotations, len(sources))
+            content = json.dumps(report.to_dict(), indent=1) + "\n"
+            _save(out / "report.json", lambda path: path.write_text(content))
+        except BaseException:
+            _remove(out)
+            raise
+    except BrokenProcessPool:
+        raise FcisError(
+            f"{out}: a process of the conversion was killed, by lack of memory most likely; "
+            "use fewer processes"
+        ) from None
     except (OSError, tf.errors.OpError) as fault:
         text = getattr(fault, "strerror", None) or " ".join(str(fault).split())[:160]
         raise FcisError(f"{out}: cannot write records: {text}") from None
     return report
+
+
+def _check_not_empty(report: Report, annotations: Path, images: int) -> None:
+    if report.instances:
+        return
+    reason = next((r for r, _ in report.reasons.most_common() if r not in NOTES), None)
+    why = f"; most often: {reason}, as {report.examples[reason][0]}" if reason else ""
+    what = "has a usable instance" if report.images else "is usable"
+    raise FcisError(f"{annotations}: none of its {images} images {what}{why}")
 
 
 def _run(
@@ -150,7 +171,7 @@ def _run(
     names: list[Path],
     images: int,
     processes: int | None,
-) -> Iterator[tuple[Report, int]]:
+) -> Generator[tuple[Report, int]]:
     """Reports in the order of the shards, with the number of images each speaks of."""
     processes = processes or (os.cpu_count() or 1 if images >= PARALLEL_FROM else 1)
     if processes == 1 or len(parts) == 1:
@@ -211,9 +232,27 @@ def _write_shard(
 def _clear(out: Path) -> None:
     """Make the folder and remove an earlier conversion from it, but nobody else's records."""
     out.mkdir(parents=True, exist_ok=True)
-    old = list(out.glob("*.tfrecord"))
-    if old and not (out / "labels.json").exists():
-        raise FcisError(f"{out}: holds records of another origin; choose an empty folder")
+    found = list(out.glob("*.tfrecord"))
+    foreign = [f for f in found if not _is_ours(f)]
+    if foreign or (found and not (out / "labels.json").exists()):
+        name = (foreign or found)[0].name
+        raise FcisError(f"{out}: holds {name} of another origin; choose an empty folder")
+    _remove(out)
+
+
+def _remove(out: Path) -> None:
+    """Remove a conversion, whole or not. The labels stay: they mark the folder as ours."""
     (out / "report.json").unlink(missing_ok=True)
-    for file in [*old, *out.glob("*.partial")]:
+    for file in [*filter(_is_ours, out.glob("*.tfrecord")), *out.glob("*.partial")]:
         file.unlink()
+
+
+def _is_ours(file: Path) -> bool:
+    match = SHARD.fullmatch(file.name)
+    return match is not None and match[1] == PREFIX
+
+
+def _save(path: Path, write: Callable[[Path], object]) -> None:
+    temporary = path.with_suffix(".partial")
+    write(temporary)
+    os.replace(temporary, path)

@@ -100,30 +100,44 @@ def decode(serialized: bytes, source: str = "record") -> Record:
     if not values("image/encoded", "bytes_list"):
         raise FcisError(_wrong_schema(source, "image/encoded", features))
     encoded = values("image/encoded", "bytes_list")[0]
-    sizes = values("image/height", "int64_list") + values("image/width", "int64_list")
-    with Image.open(io.BytesIO(encoded)) as image:
-        width, height = image.size
-        kind = (image.format or "").lower()
-    if len(sizes) == 2 and min(sizes) > 0:
-        height, width = sizes
+    # The size is the file's own: other writers leave out image/height or set it to -1.
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            width, height = image.size
+            kind = (image.format or "").lower()
+    except OSError as fault:
+        raise FcisError(f"{source}: image/encoded is no image ({fault}); convert again") from None
     labels = values("image/object/class/label", "int64_list")
-    masks = values("image/object/mask", "bytes_list")
-    if labels and not masks:
-        raise FcisError(_wrong_schema(source, "image/object/mask", features))
     count = len(labels)
-    texts = values("image/object/class/text", "bytes_list") or [b""] * count
-    crowds = values("image/object/is_crowd", "int64_list") or [0] * count
-    sides = [values(key, "float_list") for key in BOX_KEYS]
+
+    def column(key: str, kind: str, absent: list[Any] | None = None) -> list[Any]:
+        found = values(key, kind)
+        if not found and count:
+            if absent is None:
+                raise FcisError(_wrong_schema(source, key, features))
+            return absent
+        if len(found) != count:
+            raise FcisError(
+                f"{source}: {key} has {len(found)} entries, expected {count}, one for every "
+                "image/object/class/label; convert again"
+            )
+        return found
+
+    sides = [column(key, "float_list") for key in BOX_KEYS]
     boxes = np.array(sides, np.float64).T.reshape(-1, 4) * [height, width, height, width]
-    areas = values("image/object/area", "float_list")
-    instances = []
-    for n, label in enumerate(labels):
-        mask = _decode_mask(masks[n])
-        area = areas[n] if areas else float(mask.sum())
-        name = texts[n].decode()
-        instances.append(
-            Instance(tuple(boxes[n].tolist()), label, name, mask, bool(crowds[n]), area)
+    masks = [
+        _decode_mask(encoded_mask, (height, width), source)
+        for encoded_mask in column("image/object/mask", "bytes_list")
+    ]
+    texts = column("image/object/class/text", "bytes_list", [b""] * count)
+    crowds = column("image/object/is_crowd", "int64_list", [0] * count)
+    areas = column("image/object/area", "float_list", [float(mask.sum()) for mask in masks])
+    instances = [
+        Instance(tuple(box), label, text.decode(), mask, bool(crowd), area)
+        for box, label, text, mask, crowd, area in zip(
+            boxes.tolist(), labels, texts, masks, crowds, areas, strict=True
         )
+    ]
     source_id = values("image/source_id", "bytes_list") or [b""]
     filename = values("image/filename", "bytes_list") or [b""]
     return Record(
@@ -141,7 +155,8 @@ def parse(serialized: Tensor, *, category_ids: Sequence[int], mask_size: int) ->
 
     Raises:
         tf.errors.InvalidArgumentError: an image that cannot be decoded, instances without masks,
-            or a category id that is not among `category_ids`.
+            a mask of another size than its image, or a category id that is not among
+            `category_ids`.
     """
     spec = {
         "image/encoded": tf.io.FixedLenFeature([], tf.string),
@@ -162,17 +177,20 @@ def parse(serialized: Tensor, *, category_ids: Sequence[int], mask_size: int) ->
     ids, masks = values["image/object/class/label"], values["image/object/mask"]
     count = tf.shape(ids)[0]
     same = ids[:, None] == tf.constant(list(category_ids), tf.int64)
+    known = tf.reduce_any(same, -1)
     checks = [
         tf.debugging.assert_equal(
             tf.shape(masks)[0],
             count,
             "records have no image/object/mask; convert them again with masks",
         ),
-        tf.debugging.assert_equal(
-            tf.reduce_all(tf.reduce_any(same, -1)),
-            True,
-            "a record's category id is not in the labels; set data.labels to the label file of "
-            "these records",
+        tf.debugging.Assert(
+            tf.reduce_all(known),
+            [
+                "a record's category id is not in the labels; set data.labels to the label file "
+                "of these records; found ids:",
+                tf.boolean_mask(ids, ~known),
+            ],
         ),
     ]
     with tf.control_dependencies(checks):
@@ -183,7 +201,7 @@ def parse(serialized: Tensor, *, category_ids: Sequence[int], mask_size: int) ->
         "image": image,
         "boxes": boxes,
         "labels": labels,
-        "masks": _box_frame_masks(masks, boxes, mask_size),
+        "masks": _box_frame_masks(masks, boxes, tf.shape(image)[:2], mask_size),
         "crowd": crowd,
         "image_id": values["image/source_id"],
     }
@@ -203,7 +221,22 @@ def decode_image(encoded: Tensor) -> Tensor:
     return tf.ensure_shape(image, [None, None, 3])
 
 
-def _box_frame_masks(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A Pillow image of any mode in 8-bit RGB, as `decode_image` reads the same file.
+
+    Of 16 bits the upper 8 are kept; Pillow's own conversion makes everything above 255 white.
+
+    Raises:
+        ValueError: 32-bit pixels, whose range no file states.
+    """
+    if image.mode in ("I", "F"):
+        raise ValueError("32-bit pixels; save the image with 8 or 16 bits")
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _box_frame_masks(masks: Tensor, boxes: Tensor, image_size: Tensor, size: int) -> Tensor:
     """Whole-image PNG masks (G,) sampled at the M x M cell centres of their boxes.
 
     Returns (G, M, M) uint8, coverage 0..255.
@@ -211,6 +244,11 @@ def _box_frame_masks(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
 
     def one(pair: tuple[Tensor, Tensor]) -> Tensor:
         mask = tf.io.decode_png(pair[0], channels=1)
+        tf.debugging.assert_equal(
+            tf.shape(mask)[:2],
+            image_size,
+            "an image/object/mask has another size than its image; convert again",
+        )
         limit = tf.cast(tf.shape(mask)[:2], tf.float32)
         low, high = pair[1][:2], pair[1][2:]
         # Only the part under the box is resampled; the rest of a large image costs nothing.
@@ -251,8 +289,13 @@ def record_files(folder: str | Path) -> list[Path]:
 
 
 def load_labels(folder: str | Path) -> Labels:
-    """The label file beside the records."""
-    file = Path(folder) / "labels.json"
+    """The label file beside the records; `folder` may also be one record file.
+
+    Raises:
+        FcisError: there is none.
+    """
+    folder = Path(folder)
+    file = (folder.parent if folder.is_file() else folder) / "labels.json"
     if not file.exists():
         raise FcisError(
             f"{file}: no such file; set data.labels to a list of classes or a COCO json"
@@ -288,9 +331,18 @@ def _encode_mask(mask: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _decode_mask(encoded: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(encoded)) as image:
-        return (np.asarray(image) > 0).astype(np.uint8)
+def _decode_mask(encoded: bytes, size: tuple[int, int], source: str) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            mask = np.asarray(image.convert("L"))
+    except (OSError, SyntaxError) as fault:
+        raise FcisError(f"{source}: image/object/mask is no PNG ({fault}); convert again") from None
+    if mask.shape != size:
+        raise FcisError(
+            f"{source}: expected an image/object/mask of the image's size {size}, "
+            f"found {mask.shape}; convert again"
+        )
+    return (mask > 0).astype(np.uint8)
 
 
 def _wrong_schema(source: str, key: str, features: Any) -> str:
