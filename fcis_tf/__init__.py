@@ -1,8 +1,6 @@
 """FCIS: fully convolutional instance-aware semantic segmentation on TensorFlow."""
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
@@ -15,9 +13,9 @@ _WHERE = {
     "Labels": "fcis_tf.labels",
     "FCIS": "fcis_tf.model.fcis",
     "load_weights": "fcis_tf.model.weights",
-    "load_run": "fcis_tf.predict",
-    "predict": "fcis_tf.predict",
-    "Predictor": "fcis_tf.predict",
+    "load_run": "fcis_tf.inference",
+    "predict": "fcis_tf.inference",
+    "Predictor": "fcis_tf.inference",
 }
 
 __all__ = ["__version__", *_WHERE]
@@ -29,14 +27,3 @@ def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'fcis_tf' has no attribute {name!r}")
     return getattr(import_module(_WHERE[name]), name)
-
-
-class _Package(ModuleType):
-    """`fcis_tf.predict` is the function; importing the submodule must not put itself there."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name == "predict" and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

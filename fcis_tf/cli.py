@@ -160,7 +160,7 @@ def evaluate(
 ) -> None:
     """COCO mask AP and box AP, a table by class, and COCO results json."""
     import_tensorflow()
-    from fcis_tf.predict import evaluate_run
+    from fcis_tf.inference import evaluate_run
     from fcis_tf.progress import Progress
 
     out = out or run / "evaluation"
@@ -200,11 +200,11 @@ def predict(
 ) -> None:
     """Draw the instances of images; also writes them as COCO json."""
     import_tensorflow()
-    from fcis_tf.predict import predict_paths
+    from fcis_tf.draw import draw_predictions
     from fcis_tf.progress import Progress
 
     with Progress("predicting") as progress:
-        written = predict_paths(
+        written = draw_predictions(
             run,
             paths,
             out,

@@ -130,7 +130,7 @@ def test_options_reach_the_functions(monkeypatch, capsys):
 
         return function
 
-    inference = import_module("fcis_tf.predict")
+    inference = import_module("fcis_tf.inference")
     metrics = types.SimpleNamespace(table=lambda: "the table")
     monkeypatch.setattr(inference, "evaluate_run", record("evaluate", metrics))
     monkeypatch.setattr(inference, "predict_paths", record("predict", [1, 2]))
@@ -173,7 +173,7 @@ def test_the_package_offers_its_names_and_loads_them_on_first_use():
     assert all(getattr(fcis_tf, name) is not None for name in fcis_tf.__all__)
     assert fcis_tf.FcisError is FcisError and callable(fcis_tf.ops.ps_roi_pool)
     # The submodule `predict` is imported by now; the name still is the function.
-    assert callable(fcis_tf.load_run) and callable(fcis_tf.predict)
+    assert callable(fcis_tf.load_run) and callable(fcis_tf.inference)
     with pytest.raises(AttributeError, match="'fcis_tf' has no attribute 'nonsense'"):
         _ = fcis_tf.nonsense
 

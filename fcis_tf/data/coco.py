@@ -175,14 +175,15 @@ def _instance(
         y0, x0, y1, x1 = map(float, (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1))
     category = int(annotation["category_id"])
     area = annotation.get("area")
-    stated = isinstance(area, int | float) and math.isfinite(area) and area > 0
+    if not (isinstance(area, int | float) and math.isfinite(area) and area > 0):
+        area = mask.sum()
     return Instance(
         (y0, x0, y1, x1),
         category,
         labels.names[labels.ids.index(category)],
         mask,
         bool(annotation.get("iscrowd", 0)),
-        float(area if stated else mask.sum()),
+        float(area),
     )
 
 

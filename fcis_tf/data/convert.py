@@ -147,8 +147,8 @@ def convert_coco(
             raise
     except BrokenProcessPool:
         raise FcisError(
-            f"{out}: a process of the conversion was killed, by lack of memory most likely; "
-            "use fewer processes"
+            f"{out}: a process of the conversion ended early, killed for lack of memory or started "
+            "by a script without `if __name__ == '__main__'`; use processes=1"
         ) from None
     except (OSError, tf.errors.OpError) as fault:
         text = getattr(fault, "strerror", None) or " ".join(str(fault).split())[:160]

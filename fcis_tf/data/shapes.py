@@ -58,7 +58,12 @@ def generate_shapes(
             if progress:
                 progress(done, train + validation)
         categories = [{"id": i, "name": n} for i, n in CATEGORIES.items()]
-        content = {"images": images, "annotations": annotations, "categories": categories}
+        content = {
+            "info": {"description": f"shapes, {split}, seed {seed}"},
+            "images": images,
+            "annotations": annotations,
+            "categories": categories,
+        }
         partial = out / f"partial.{split}.json"
         partial.write_text(json.dumps(content))
         partial.replace(out / f"{split}.json")

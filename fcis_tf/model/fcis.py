@@ -81,6 +81,7 @@ class FCIS(keras.Model):
         network = cls(
             config.model, config.proposals, config.predict, precision=config.train.precision
         )
+        network.config = config
         network(tf.zeros([1, 64, 64, 3]))
         return network
 

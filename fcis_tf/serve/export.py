@@ -13,8 +13,8 @@ from fcis_tf.config import Config
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.data.records import decode_image
 from fcis_tf.errors import FcisError
+from fcis_tf.inference import load_run, resizing
 from fcis_tf.model.fcis import FCIS
-from fcis_tf.predict import load_run, resizing
 from fcis_tf.structures import Tensor
 
 

@@ -18,10 +18,10 @@ from fcis_tf.data.pipeline import augmentation, training_dataset
 from fcis_tf.data.records import load_labels, read_records
 from fcis_tf.errors import FcisError
 from fcis_tf.evaluate import coco
+from fcis_tf.inference import Predictor, evaluate_model, read_image, write_json
 from fcis_tf.labels import Labels
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.weights import BEST, save_weights
-from fcis_tf.predict import Predictor, evaluate_model, read_image, write_json
 from fcis_tf.progress import Progress
 from fcis_tf.train.optimizer import build_optimizer
 from fcis_tf.train.step import TrainStep
@@ -126,7 +126,7 @@ class Validation:
 
     def __init__(self, model: FCIS, config: Config, labels: Labels, run: Path) -> None:
         self.config, self.labels, self.run, self.model = config, labels, run, model
-        self.predictor = Predictor(model, config)
+        self.predictor = Predictor(model)
         self.writer = tf.summary.create_file_writer(str(run / "validation"))
         self.metrics: coco.Metrics | None = None
 

@@ -124,7 +124,8 @@ class TrainStep:
         update on two devices than on one.
         """
         context = tf.distribute.get_replica_context()
-        gradients, images = context.all_reduce(tf.distribute.ReduceOp.SUM, (gradients, images))
+        # One flat list: a nest would be reduced in parts whose packing differs between replicas.
+        *gradients, images = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, images])
         gradients, _ = tf.clip_by_global_norm(gradients, self.train.clip_norm * images)
         # The optimiser sums over replicas once more.
         return [gradient / context.num_replicas_in_sync for gradient in gradients]

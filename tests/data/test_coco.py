@@ -3,6 +3,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -87,6 +88,14 @@ def test_all_forms_of_segmentation_give_the_same_mask(tmp_path):
         ({"segmentation": [[float("nan")] * 6]}, coco.BAD_MASK),
         ({"segmentation": {"size": [5, 5], "counts": [25]}}, coco.BAD_MASK),
         ({"segmentation": {"size": [60, 80], "counts": [7]}}, coco.BAD_MASK),
+        ({"segmentation": {"size": [60, 80], "counts": [-5, 4805]}}, coco.BAD_MASK),
+        ({"segmentation": {"size": [60, 80], "counts": [2.5, 4797.5]}}, coco.BAD_MASK),
+        ({"segmentation": {"size": [60, 80], "counts": "0"}}, coco.BAD_MASK),
+        ({"segmentation": {"size": [60, 80], "counts": ""}}, coco.BAD_MASK),
+        ({"segmentation": {"size": [60, 80], "counts": "no digits~"}}, coco.BAD_MASK),
+        ({"segmentation": [[0.0, 0, 1e8, 0, 1e8, 1e8]]}, coco.BAD_MASK),
+        ({"image_id": [1]}, coco.UNKNOWN_IMAGE),
+        ({"category_id": [2]}, coco.UNKNOWN_CATEGORY),
     ],
 )
 def test_a_faulty_annotation_is_dropped_counted_and_strict_stops(tmp_path, change, reason):
@@ -97,6 +106,25 @@ def test_a_faulty_annotation_is_dropped_counted_and_strict_stops(tmp_path, chang
     assert reason in str(report) and report.to_dict()["faults"][reason]["count"] == 1
     with pytest.raises(FcisError, match=reason):
         convert(tmp_path, rows, strict=True)
+
+
+def test_compressed_runs_are_read_as_pycocotools_reads_them(rng):
+    for height, width in ((1, 1), (7, 300), (400, 301), (1000, 900)):
+        for chance in (0.0, 0.02, 0.5, 1.0):
+            blocks = rng.random((height // 9 + 1, width // 9 + 1)) < chance
+            mask = np.kron(blocks, np.ones((9, 9)))[:height, :width].astype(np.uint8)
+            text = rle(mask)["counts"].decode()
+            segmentation = {"size": [height, width], "counts": text}
+            np.testing.assert_array_equal(coco._rasterise(segmentation, height, width), mask)
+            # Without its last number it is short of pixels, or ends inside a number.
+            segmentation["counts"] = text[:-1]
+            assert coco._rasterise(segmentation, height, width) is None
+
+
+@pytest.mark.parametrize("area", [None, 0, -3.0, float("nan"), "large", [4]])
+def test_an_area_that_is_none_is_counted_from_the_mask(tmp_path, area):
+    _, (record,) = convert(tmp_path, [annotation(1, area=area), annotation(2)])
+    assert [i.area for i in record.instances] == [record.instances[0].mask.sum(), 450.0]
 
 
 def test_overhanging_and_empty_boxes_are_kept(tmp_path):
@@ -153,6 +181,41 @@ def test_images_are_kept_as_they_are_or_stored_as_png(tmp_path):
     assert report.reasons == {coco.REENCODED: 1, coco.ROTATED: 1, coco.NO_INSTANCES: 1}
 
 
+def test_sixteen_bits_keep_their_upper_eight_as_tensorflow_reads_them(tmp_path):
+    folder = tmp_path / "images"
+    write(folder, [])
+    pixels = np.random.default_rng(1).integers(0, 2**16, (60, 80)).astype(np.uint16)
+    Image.fromarray(pixels).save(folder / "a.png")
+    Image.fromarray(pixels).save(folder / "b.tiff")
+    Image.fromarray(pixels.astype(np.float32)).save(folder / "c.tiff")
+    names = ("a.png", "b.tiff", "c.tiff")
+    images = [{"id": n, "file_name": f} for n, f in enumerate(names, 1)]
+    report, records = convert(tmp_path, [annotation(1)], images)
+    assert report.reasons == {coco.REENCODED: 3, coco.NO_INSTANCES: 1, coco.UNREADABLE: 1}
+    direct = tf.io.decode_png((folder / "a.png").read_bytes(), channels=3)
+    np.testing.assert_array_equal(direct[..., 0], pixels >> 8)
+    for record in records:
+        np.testing.assert_array_equal(tf.io.decode_png(record.encoded, channels=3), direct)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+@pytest.mark.parametrize("lost", [1, 4, 12, 20, 200])
+def test_what_training_could_not_decode_is_not_converted(tmp_path, kind, lost):
+    folder = tmp_path / "images"
+    write(folder, [])
+    pixels = np.random.default_rng(1).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / f"cut.{kind}")
+    whole = (folder / f"cut.{kind}").read_bytes()
+    (folder / f"cut.{kind}").write_bytes(whole[:-lost])
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": f"cut.{kind}"}]
+    report, records = convert(tmp_path, [annotation(1)], images)
+    for record in records:
+        assert tf.io.decode_image(record.encoded).shape == (60, 80, 3)
+    assert (report.reasons[coco.UNREADABLE] == 1) == (len(records) == 1)
+    if kind == "png" or lost == 200:
+        assert len(records) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -161,6 +224,15 @@ def test_images_are_kept_as_they_are_or_stored_as_png(tmp_path):
         ('{"images": [], "annotations": []}', "the list 'categories'"),
         ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "lacks"),
         ('{"images": [], "annotations": [], "categories": []}', "nothing to convert"),
+        (
+            '{"images": [{"id": [1], "file_name": "a"}], "annotations": [], "categories": []}',
+            r"images\[0\].id: expected a number or text, found \[1\]",
+        ),
+        (
+            '{"images": [{"id": 1, "file_name": "a"}], "annotations": [], '
+            '"categories": [{"id": "x", "name": "a"}]}',
+            "x.json: categories: .*'x'",
+        ),
     ],
 )
 def test_a_json_of_another_kind_is_refused(tmp_path, text, words):

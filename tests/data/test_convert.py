@@ -49,6 +49,9 @@ def test_an_earlier_conversion_is_replaced_and_foreign_records_are_not(shapes, t
     (tmp_path / "foreign" / "x.tfrecord").write_bytes(b"theirs")
     with pytest.raises(FcisError, match="choose an empty folder"):
         run(shapes, tmp_path / "foreign")
+    (tmp_path / "foreign" / "labels.json").write_text("[]")
+    with pytest.raises(FcisError, match="holds x.tfrecord of another origin"):
+        run(shapes, tmp_path / "foreign")
     assert (tmp_path / "foreign" / "x.tfrecord").read_bytes() == b"theirs"
 
 
@@ -64,6 +67,31 @@ def test_a_conversion_that_fails_leaves_no_report_and_no_partial_file(
     monkeypatch.setattr(module, "encode", full)
     with pytest.raises(FcisError, match="No space left on device"):
         run(shapes, tmp_path / "out")
+    assert {f.name for f in (tmp_path / "out").iterdir()} == {"labels.json"}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_strict_leaves_no_shard_written_before_the_fault(shapes, tmp_path, processes):
+    content = json.loads((shapes / "train.json").read_text())
+    content["images"][-1]["width"] = 65
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    with pytest.raises(FcisError, match="000007.jpg .*image size differs") as fault:
+        convert_coco(
+            shapes / "train", tmp_path / "x.json", tmp_path / "out",
+            shards=7, strict=True, processes=processes,
+        )  # fmt: skip
+    assert "\n" not in str(fault.value)
+    assert {f.name for f in (tmp_path / "out").iterdir()} == {"labels.json"}
+
+
+def test_no_usable_instance_is_an_error(shapes, tmp_path):
+    content = json.loads((shapes / "train.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["category_id"] += 100
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    words = "none of its 7 images has a usable instance; most often: annotation of an unknown cat"
+    with pytest.raises(FcisError, match=words):
+        convert_coco(shapes / "train", tmp_path / "x.json", tmp_path / "out")
     assert {f.name for f in (tmp_path / "out").iterdir()} == {"labels.json"}
 
 

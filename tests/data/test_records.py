@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fcis_tf.data.records import decode, encode, parse, read_records, record_files
+from fcis_tf.data.records import decode, encode, load_labels, parse, read_records, record_files
 from fcis_tf.errors import FcisError
 from tests import fixtures, oracle
 
@@ -87,8 +87,14 @@ def test_parse_of_an_image_without_instances(rng):
 def test_faults_name_the_cause(rng):
     record = fixtures.make_record(rng)
     example = tf.train.Example.FromString(encode(record))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="category id is not in the labels"):
-        parse(tf.constant(encode(record)), category_ids=(1, 2), mask_size=14)
+    mixed = [i._replace(category_id=c) for i, c in zip(record.instances, (9, 3, 11), strict=True)]
+    strange = tf.constant(encode(record._replace(instances=tuple(mixed))))
+    words = r"category id is not in the labels(.|\n)*found ids:\W*9\W+11\b"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+        parse(strange, category_ids=(1, 3), mask_size=14)
+    dataset = tf.data.Dataset.from_tensors(strange)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+        list(dataset.map(lambda one: parse(one, category_ids=(1, 3), mask_size=14)))
     del example.features.feature["image/object/mask"]
     with pytest.raises(tf.errors.InvalidArgumentError, match="no image/object/mask"):
         parse(tf.constant(example.SerializeToString()), category_ids=IDS, mask_size=14)
@@ -98,6 +104,42 @@ def test_faults_name_the_cause(rng):
         decode(tf.train.Example().SerializeToString(), "here")
     with pytest.raises(FcisError, match="here: not a tf.train.Example"):
         decode(b"\xff\xff\xff", "here")
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "words"),
+    [
+        ("image/encoded", [b"text"], "here: image/encoded is no image"),
+        ("image/object/mask", [b"text"] * 3, "here: image/object/mask is no PNG"),
+        (
+            "image/object/mask",
+            [fixtures.encode_image(np.ones((30, 40), np.uint8))] * 3,
+            r"of the image's size \(60, 80\), found \(30, 40\)",
+        ),
+        ("image/object/mask", [b"text"] * 2, "image/object/mask has 2 entries, expected 3"),
+        ("image/object/class/text", [b"disc"], "image/object/class/text has 1 entries, expected 3"),
+    ],
+)
+def test_faults_inside_a_record_are_told_in_one_line(rng, key, values, words):
+    example = tf.train.Example.FromString(encode(fixtures.make_record(rng)))
+    feature = example.features.feature[key].bytes_list.value
+    del feature[:]
+    feature.extend(values)
+    with pytest.raises(FcisError, match=words) as fault:
+        decode(example.SerializeToString(), "here")
+    assert "\n" not in str(fault.value)
+    if key != "image/object/class/text":
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            parse(tf.constant(example.SerializeToString()), category_ids=IDS, mask_size=14)
+
+
+def test_labels_lie_beside_a_folder_or_a_file(rng, tmp_path):
+    fixtures.write_records(tmp_path, [fixtures.make_record(rng)])
+    assert load_labels(tmp_path) == load_labels(record_files(tmp_path)[0])
+    assert load_labels(tmp_path).ids == IDS
+    (tmp_path / "labels.json").unlink()
+    with pytest.raises(FcisError, match="set data.labels"):
+        load_labels(tmp_path)
 
 
 def test_record_files_refuses_incomplete_sets(rng, tmp_path):

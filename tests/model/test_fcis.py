@@ -142,12 +142,13 @@ def test_the_number_of_classes_must_be_known():
 def test_whole_resnet_detects_in_graph_mode(rng):
     """ResNet-50 with the paper's heads, on an image whose sides are odd."""
     config = load_config(
-        None, [
+        None,
+        [
             "model.backbone=resnet50",
             "model.norm=group",
             "model.classes=2",
             "proposals.predict_count=8",
-        ]
+        ],
     )
     net = FCIS.from_config(config)
     image = tf.constant(rng.normal(scale=60, size=(1, 131, 97, 3)), tf.float32)

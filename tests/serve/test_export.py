@@ -9,10 +9,10 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from fcis_tf.config import load_config
 from fcis_tf.errors import FcisError
+from fcis_tf.inference import Predictor, load_run
 from fcis_tf.labels import Labels
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.weights import BEST, save_weights
-from fcis_tf.predict import Predictor, load_run
 from fcis_tf.serve.export import export
 from tests import fixtures
 from tests.train.test_loop import TINY
@@ -53,7 +53,7 @@ def exported(tmp_path_factory):
 
 def live(run, pictures):
     config, labels, model = load_run(run)
-    predictor = Predictor(model, config)
+    predictor = Predictor(model)
     return [predictor.image(p) for p in pictures], labels
 
 

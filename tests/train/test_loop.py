@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 from fcis_tf.config import load_config
+from fcis_tf.draw import draw_predictions
 from fcis_tf.errors import FcisError
-from fcis_tf.predict import evaluate_run, load_run, predict_paths
+from fcis_tf.inference import evaluate_run, load_run
 from fcis_tf.train import loop
 from tests import fixtures
 
@@ -76,7 +77,7 @@ def test_a_run_directory_is_enough_for_what_follows(finished, tmp_path):
     rng = np.random.default_rng(5)
     picture = fixtures.encode_image(rng.integers(0, 256, (70, 50, 3), dtype=np.uint8), "JPEG")
     (tmp_path / "a.jpg").write_bytes(picture)
-    written = predict_paths(run, [tmp_path], tmp_path / "out", score=0.0, score_maps=True)
+    written = draw_predictions(run, [tmp_path], tmp_path / "out", score=0.0, score_maps=True)
     assert sorted(p.name for p in written) == ["a.png", "a_score_maps.png"]
     found = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert all(row["image_id"] == "a.jpg" and row["category_id"] in fixtures.NAMES for row in found)

@@ -74,7 +74,7 @@ def test_two_devices_make_the_update_of_one(changes):
 def test_losses_fall_when_one_batch_is_repeated():
     changes = ["train.optimizer=adam", "train.sampling=random", "train.learning_rate=3e-3"]
     losses, _, _ = run(tf.distribute.get_strategy(), changes, 30)
-    assert losses[-1]["total"] < 0.6 * losses[0]["total"]
+    assert np.mean([row["total"] for row in losses[-5:]]) < 0.75 * losses[0]["total"]
     assert losses[-1]["total"] == pytest.approx(
         sum(v for k, v in losses[-1].items() if k != "total"), rel=1e-5
     )

@@ -13,16 +13,13 @@ from PIL import Image
 
 from fcis_tf.config import Config, load_config
 from fcis_tf.data.pipeline import evaluation_dataset, network_input
-from fcis_tf.data.records import read_records
+from fcis_tf.data.records import read_records, to_rgb
 from fcis_tf.errors import FcisError
 from fcis_tf.evaluate import coco
 from fcis_tf.geometry.paste import paste_masks
 from fcis_tf.labels import Labels
-from fcis_tf.model.backbone import PIXEL_MEANS
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.weights import load_weights
-
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 class Instances(NamedTuple):
@@ -43,12 +40,11 @@ class Predictor:
     """A model's whole inference as one graph for images of any size.
 
     Args:
-        model: built, with weights.
-        config: the model's configuration.
+        model: made by `FCIS.from_config`, with weights.
     """
 
-    def __init__(self, model: FCIS, config: Config) -> None:
-        self.model, self.config = model, config
+    def __init__(self, model: FCIS) -> None:
+        self.model, self.config = model, model.config
         self.detect = tf.function(
             model.detect,
             input_signature=[
@@ -91,9 +87,9 @@ class Predictor:
             yield Instances(boxes[i][keep], labels[i][keep], scores[i][keep], pasted)
 
 
-def predict(model: FCIS, images: Iterable[np.ndarray], config: Config) -> list[Instances]:
+def predict(model: FCIS, images: Iterable[np.ndarray]) -> list[Instances]:
     """Instances of each uint8 (H, W, 3) RGB image; the images may differ in size."""
-    predictor = Predictor(model, config)
+    predictor = Predictor(model)
     return [predictor.image(image) for image in images]
 
 
@@ -154,7 +150,7 @@ def evaluate_model(
         batch_size=config.predict.batch_size,
         **resizing(config),
     )
-    truth = coco.ground_truth(_first(read_records(records), limit), labels)
+    truth = coco.ground_truth(first(read_records(records), limit), labels)
     total = len(truth["images"])
     ids = iter([image["id"] for image in truth["images"]])
     results: list[dict] = []
@@ -194,99 +190,13 @@ def evaluate_run(
     if not records:
         raise FcisError("data.validation: no validation records configured; name --records FOLDER")
     metrics, results = evaluate_model(
-        Predictor(model, config), records, labels, limit=limit, progress=progress
+        Predictor(model), records, labels, limit=limit, progress=progress
     )
     out = out or run / "evaluation"
     out.mkdir(parents=True, exist_ok=True)
     coco.save_results(results, out / "results.json")
     write_json(out / "metrics.json", metrics.to_dict())
     return metrics
-
-
-def predict_paths(
-    run: Path,
-    paths: Sequence[Path],
-    out: Path,
-    *,
-    score: float = 0.5,
-    score_maps: bool = False,
-    limit: int | None = None,
-    overrides: Sequence[str] = (),
-    progress: Any = None,
-) -> list[Path]:
-    """Draw the instances of image files and folders; returns the pictures written to `out`.
-
-    Also writes ``predictions.json``, COCO results with the file name as image id, of all
-    detections; pictures show those with at least `score`.
-
-    Raises:
-        FcisError: a path that does not exist or is not an image, or no image at all.
-    """
-    from fcis_tf import visualize
-
-    files = list(_first(iter(_image_files(paths)), limit))
-    if not files:
-        raise FcisError(f"{paths[0] if paths else 'paths'}: no image files found")
-    config, labels, model = load_run(run, overrides)
-    predictor = Predictor(model, config)
-    out.mkdir(parents=True, exist_ok=True)
-    written, results = [], []
-    for done, file in enumerate(files, start=1):
-        image = read_image(file)
-        found = predictor.image(image)
-        results += coco.results(
-            file.name, found.boxes, found.labels, found.scores, found.masks, labels
-        )
-        shown = found.scores >= score
-        picture = visualize.draw_instances(
-            image,
-            found.boxes[shown],
-            found.masks[shown],
-            [labels.names[i - 1] for i in found.labels[shown]],
-            found.scores[shown],
-        )
-        target = out / f"{file.stem}.png"
-        visualize.save_png(target, picture)
-        written.append(target)
-        if score_maps:
-            page = draw_score_maps(predictor, image, found, labels)
-            visualize.save_png(out / f"{file.stem}_score_maps.png", page)
-            written.append(out / f"{file.stem}_score_maps.png")
-        if progress:
-            progress(done, len(files))
-    coco.save_results(results, out / "predictions.json")
-    return written
-
-
-def draw_score_maps(
-    predictor: Predictor, image: np.ndarray, found: Instances, labels: Labels
-) -> np.ndarray:
-    """The paper's Figure 2 for the best detection: its class's maps and their assembly."""
-    from fcis_tf import visualize
-
-    model, config = predictor.model, predictor.config
-    k, classes = config.model.group_size, model.classes + 1
-    pixels, scale = network_input(image, **resizing(config))
-    maps = model(pixels[None], training=False)
-    if len(found.labels):
-        label, score = int(found.labels[0]), float(found.scores[0])
-        roi = tf.constant(found.boxes[:1] * float(scale))
-    else:
-        label, score = 1, 0.0
-        roi = tf.cast([[0, 0, *pixels.shape[:2]]], tf.float32)
-    heads = model.read(maps, roi[None], tf.constant([[label]]))
-    cells = tf.reshape(
-        tf.cast(maps.scores[0], tf.float32), [*maps.scores.shape[1:3], k, k, 2, classes]
-    )
-    shown = np.clip(np.asarray(pixels) + PIXEL_MEANS, 0, 255).astype(np.uint8)
-    return visualize.draw_score_maps(
-        shown,
-        np.asarray(cells[..., label]),
-        np.asarray(roi[0]),
-        model.stride,
-        np.asarray(heads.mask_logits[0, 0]),
-        title=f"{labels.names[label - 1]}, score {score:.2f}",
-    )
 
 
 def read_image(source: Path | io.BytesIO, name: str = "") -> np.ndarray:
@@ -297,7 +207,7 @@ def read_image(source: Path | io.BytesIO, name: str = "") -> np.ndarray:
     """
     try:
         with Image.open(source) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(to_rgb(image))
     except FileNotFoundError:
         raise FcisError(f"{source}: no such file") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
@@ -311,17 +221,8 @@ def write_json(path: Path, content: Any) -> None:
     os.replace(partial, path)
 
 
-def _image_files(paths: Sequence[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
-        elif path.exists():
-            yield path
-        else:
-            raise FcisError(f"{path}: no such file or folder")
-
-
-def _first(items: Iterator[Any], limit: int | None) -> Iterator[Any]:
+def first(items: Iterator[Any], limit: int | None) -> Iterator[Any]:
+    """The first `limit` items, or all."""
     for number, item in enumerate(items):
         if limit is not None and number >= limit:
             return
