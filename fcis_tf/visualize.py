@@ -3,7 +3,6 @@
 All functions take and return (H, W, 3) uint8 RGB arrays.
 """
 
-import colorsys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,16 @@ from fcis_tf.geometry.paste import paste_masks
 from fcis_tf.labels import Labels
 
 READABLE = 480  # pictures with a shorter side below this are enlarged
-MARGIN = 8
-INK, PAPER, FAINT = (20, 20, 20), (255, 255, 255), (120, 120, 120)
+MARGIN, GAP = 8, 3  # between pictures, between the maps of a mosaic
+COLUMN, MOSAIC = 480, 720  # widths on the page of score maps
+INK, PAPER, SIGNAL = (20, 20, 20), (255, 255, 255), (255, 80, 60)
+# Okabe and Ito's colours, which the colour-blind can tell apart too.
+PALETTE = np.array(
+    [
+        [230, 159, 0], [86, 180, 233], [213, 94, 0], [0, 158, 115],
+        [240, 228, 66], [0, 114, 178], [204, 121, 167],
+    ]
+)  # fmt: skip
 # Stops of a perceptual map, dark blue over green to yellow.
 HEAT = np.array(
     [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]], np.float64
@@ -41,20 +48,21 @@ def draw_instances(
     """
     zoom = max(1, round(READABLE / min(image.shape[:2])))
     canvas = np.repeat(np.repeat(image, zoom, 0), zoom, 1).astype(np.float64)
+    width = max(1, min(canvas.shape[:2]) // 600)
     colors = [instance_color(i) for i in range(len(masks))]
     for mask, color in zip(masks, colors, strict=True):
         large = np.repeat(np.repeat(mask, zoom, 0), zoom, 1)
         canvas[large] = 0.6 * canvas[large] + 0.4 * np.array(color)
-        canvas[_outline(large)] = color
+        canvas[_outline(large, width)] = color
     picture = Image.fromarray(canvas.round().astype(np.uint8))
     draw = ImageDraw.Draw(picture)
-    for box, color in zip(boxes, colors, strict=True):
-        y0, x0, y1, x1 = (float(v) * zoom for v in box)
-        draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=color)
-    # Worst first, so that the tag of the best instance is on top.
-    for i in reversed(range(len(masks))):
-        text = names[i] if scores is None else f"{names[i]} {scores[i]:.2f}"
-        _tag(draw, picture.size, (boxes[i][1] * zoom, boxes[i][0] * zoom), text, colors[i])
+    frames = [tuple(float(side) * zoom for side in box) for box in boxes]
+    for (y0, x0, y1, x1), color in zip(frames, colors, strict=True):
+        draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=color, width=width)
+    texts = (
+        names if scores is None else [f"{n} {s:.2f}" for n, s in zip(names, scores, strict=True)]
+    )
+    _tags(draw, frames, texts, colors)
     return np.asarray(picture)
 
 
@@ -101,34 +109,40 @@ def draw_score_maps(
         title: headline.
     """
     k = maps.shape[2]
-    zoom = max(1, round(READABLE / min(image.shape[:2])))
-    scene = Image.fromarray(np.repeat(np.repeat(image, zoom, 0), zoom, 1))
-    draw = ImageDraw.Draw(scene)
-    _grid(draw, np.asarray(roi) * zoom, k, width=2)
-    height = scene.size[1]
-    bound = max(float(np.abs(maps).max()), 1e-6)
-    panels = [(np.asarray(scene), "image, ROI and its cells")]
-    for side, name in ((1, "inside"), (0, "outside")):
-        mosaic = _mosaic(maps[..., side], roi, stride, bound, height)
-        panels.append((mosaic, f"{k} x {k} {name} maps; the ROI reads the framed cell of each"))
-    difference = assembled[..., 1] - assembled[..., 0]
-    reach = max(float(np.abs(assembled).max()), 1e-6)
-    tile = (height - 2 * (MARGIN + 22)) // 3
+    scale = min(COLUMN / image.shape[1], COLUMN / image.shape[0])
+    size = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    scene = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
+    _grid(ImageDraw.Draw(scene), np.asarray(roi) * scale, k)
+    # One scale for all scores; a few extreme cells far from the ROI must not pale the rest.
+    bound = max(float(np.abs(assembled).max()), float(np.quantile(np.abs(maps), 0.995)), 1e-6)
+    tile = (COLUMN - 2 * MARGIN) // 3
     shown = [
-        (_heat(assembled[..., 1], -reach, reach), "assembled inside"),
-        (_heat(assembled[..., 0], -reach, reach), "assembled outside"),
-        (_heat(1 / (1 + np.exp(-difference)), 0.0, 1.0), "mask probability"),
+        (_heat(assembled[..., 1], -bound, bound), "assembled inside"),
+        (_heat(assembled[..., 0], -bound, bound), "assembled outside"),
+        (_heat(_inside(assembled), 0.0, 1.0), "mask probability"),
     ]
-    column = [_titled(_scaled(heat, tile, tile), name) for heat, name in shown]
-    tallest = [_titled(picture, name) for picture, name in panels]
-    return _titled(_row([*tallest, np.concatenate(column, 0)]), title)
+    tiles = [_titled(_scaled(heat, tile, tile), name) for heat, name in shown]
+    bar = _scaled(_heat(np.linspace(0, 1, COLUMN)[None], 0, 1), 12, COLUMN)
+    left = _column(
+        [
+            _titled(np.asarray(scene), f"image, ROI and its {k} x {k} cells"),
+            _row(tiles)[:, :-MARGIN],
+            _titled(bar, f"scores from {-bound:.1f} to {bound:.1f}; probability from 0 to 1"),
+        ]
+    )
+    mosaics = [
+        _titled(
+            _mosaic(maps[..., side], roi, stride, bound),
+            f"{k} x {k} {name} maps; of each the ROI reads the white cell",
+        )
+        for side, name in ((1, "inside"), (0, "outside"))
+    ]
+    return _titled(_row([left, *mosaics]), title, 18)
 
 
 def contact_sheet(pictures: list[np.ndarray], columns: int) -> np.ndarray:
     """Pictures side by side in rows, on white."""
-    rows = [_row(pictures[i : i + columns]) for i in range(0, len(pictures), columns)]
-    width = max(row.shape[1] for row in rows)
-    return np.concatenate([_padded(row, row.shape[0] + MARGIN, width) for row in rows], 0)
+    return _column([_row(pictures[i : i + columns]) for i in range(0, len(pictures), columns)])
 
 
 def save_png(path: Path, picture: np.ndarray) -> None:
@@ -139,41 +153,84 @@ def save_png(path: Path, picture: np.ndarray) -> None:
 
 
 def instance_color(number: int) -> tuple[int, int, int]:
-    """A bright colour, far in hue from those of the numbers just before."""
-    hue = (0.08 + number * 0.618034) % 1.0
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85 if number % 2 else 0.65, 1.0)
-    return round(255 * red), round(255 * green), round(255 * blue)
+    """A colour of the palette; its second and third round are lighter and darker."""
+    color = PALETTE[number % len(PALETTE)].astype(np.float64)
+    shade = number // len(PALETTE) % 3
+    red, green, blue = (color, 0.5 * color + 127.5, 0.6 * color)[shade].round().astype(int)
+    return int(red), int(green), int(blue)
 
 
-def _outline(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask that have a neighbour outside it."""
-    padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+def _inside(logits: np.ndarray) -> np.ndarray:
+    """Probability (...) of inside from logits (..., 2) of outside and inside."""
+    return 1 / (1 + np.exp(np.clip(logits[..., 0] - logits[..., 1], -80, 80)))
+
+
+def _outline(mask: np.ndarray, width: int) -> np.ndarray:
+    """The pixels of a mask within `width` steps of a pixel outside it."""
+    inner = mask
+    for _ in range(width):
+        padded = np.pad(inner, 1)
+        inner = inner & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return mask & ~inner
 
 
-def _tag(
+def _tags(
     draw: ImageDraw.ImageDraw,
-    size: tuple[int, int],
-    corner: tuple[float, float],
-    text: str,
-    color: tuple[int, int, int],
+    frames: list[tuple[float, ...]],
+    texts: list[str],
+    colors: list[tuple[int, int, int]],
 ) -> None:
-    """A label above `corner`, moved so that it stays inside the picture."""
-    font = ImageFont.load_default(12)
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    width, height = right - left + 6, bottom - top + 5
-    x = min(max(corner[0], 0), max(size[0] - width, 0))
-    y = corner[1] - height if corner[1] >= height else min(corner[1], size[1] - height)
-    y = max(y, 0)
-    draw.rectangle((x, y, x + width - 1, y + height - 1), fill=color)
-    draw.text((x + 3 - left, y + 2 - top), text, fill=INK, font=font)
+    """A tag for every box; each looks for a place that no earlier tag has."""
+    width, height = draw.im.size
+    font = ImageFont.load_default(max(12, min(width, height) // 50))
+    taken: list[tuple[float, float, float, float]] = []
+    for frame, text in zip(frames, texts, strict=True):
+        left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+        taken.append(_place(frame, (right - left + 6, bottom - top + 5), (width, height), taken))
+    # Best last, so that where there is no room its tag is on top.
+    for (x0, y0, x1, y1), text, color in reversed(list(zip(taken, texts, colors, strict=True))):
+        draw.rectangle((x0, y0, x1 - 1, y1 - 1), fill=color)
+        left, top, _, _ = draw.textbbox((0, 0), text, font=font)
+        dark = np.dot(color, (0.299, 0.587, 0.114)) < 120
+        draw.text((x0 + 3 - left, y0 + 2 - top), text, fill=PAPER if dark else INK, font=font)
 
 
-def _titled(picture: np.ndarray, title: str) -> np.ndarray:
-    strip = Image.new("RGB", (picture.shape[1], 22), PAPER)
-    ImageDraw.Draw(strip).text((2, 4), title, fill=INK, font=ImageFont.load_default(13))
-    return np.concatenate([np.asarray(strip), picture], 0)
+def _place(
+    frame: tuple[float, ...],
+    tag: tuple[float, float],
+    size: tuple[int, int],
+    taken: list[tuple[float, float, float, float]],
+) -> tuple[float, float, float, float]:
+    """Where a tag (width, height) goes: (x0, y0, x1, y1), inside the picture if it fits at all."""
+    (y0, x0, y1, x1), (width, height) = frame, tag
+    above, inside, below = y0 - height, y0, y1
+    rows = (above, inside, below) if y1 - y0 > 4 * height else (above, below, inside)
+    places = []
+    for x in (x0, x1 - width):
+        for y in rows:
+            x = round(max(min(x, size[0] - width), 0))
+            y = round(max(min(y, size[1] - height), 0))
+            places.append((x, y, x + width, y + height))
+    free = (
+        (a, b, c, d)
+        for a, b, c, d in places
+        if not any(a < g and e < c and b < h and f < d for e, f, g, h in taken)
+    )
+    return next(free, places[0])
+
+
+def _titled(picture: np.ndarray, title: str, size: int = 13) -> np.ndarray:
+    """A line above a picture, which gets wider if the line is."""
+    font = ImageFont.load_default(size)
+    width = max(picture.shape[1], int(font.getlength(title)) + 4)
+    strip = Image.new("RGB", (width, size + 9), PAPER)
+    ImageDraw.Draw(strip).text((2, 4), title, fill=INK, font=font)
+    return np.concatenate([np.asarray(strip), _padded(picture, picture.shape[0], width)], 0)
+
+
+def _column(pictures: list[np.ndarray]) -> np.ndarray:
+    width = max(picture.shape[1] for picture in pictures)
+    return np.concatenate([_padded(p, p.shape[0] + MARGIN, width) for p in pictures], 0)
 
 
 def _row(pictures: list[np.ndarray]) -> np.ndarray:
@@ -198,36 +255,29 @@ def _scaled(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def _mosaic(
-    maps: np.ndarray, roi: np.ndarray, stride: int, bound: float, height: int
-) -> np.ndarray:
+def _mosaic(maps: np.ndarray, roi: np.ndarray, stride: int, bound: float) -> np.ndarray:
     """All k x k maps (Hf, Wf, k, k) as heat maps, each with the ROI and the cell it serves."""
     rows, columns, k, _ = maps.shape
-    side = (height - (k - 1) * 3) // k
-    width = max(round(side * columns / rows), 1)
-    page = Image.new("RGB", (k * (width + 3) - 3, k * (side + 3) - 3), PAPER)
-    factor = np.array([side / rows, width / columns] * 2) / stride
+    scale = (MOSAIC // k - GAP) / max(rows, columns)
+    height, width = max(round(rows * scale), 1), max(round(columns * scale), 1)
+    page = Image.new("RGB", (k * (width + GAP) - GAP, k * (height + GAP) - GAP), PAPER)
+    y0, x0, y1, x1 = (float(side) * scale / stride for side in roi)
     for gy in range(k):
         for gx in range(k):
-            tile = Image.fromarray(_scaled(_heat(maps[:, :, gy, gx], -bound, bound), side, width))
+            heat = _heat(maps[:, :, gy, gx], -bound, bound)
+            tile = Image.fromarray(_scaled(heat, height, width))
             draw = ImageDraw.Draw(tile)
-            y0, x0, y1, x1 = (float(v) for v in np.asarray(roi) * factor)
-            draw.rectangle((x0, y0, x1, y1), outline=FAINT)
-            cell = (
-                x0 + gx * (x1 - x0) / k,
-                y0 + gy * (y1 - y0) / k,
-                x0 + (gx + 1) * (x1 - x0) / k,
-                y0 + (gy + 1) * (y1 - y0) / k,
-            )
-            draw.rectangle(cell, outline=PAPER)
-            page.paste(tile, (gx * (width + 3), gy * (side + 3)))
+            draw.rectangle((x0, y0, x1, y1), outline=SIGNAL)
+            top, left = y0 + gy * (y1 - y0) / k, x0 + gx * (x1 - x0) / k
+            draw.rectangle((left, top, left + (x1 - x0) / k, top + (y1 - y0) / k), outline=PAPER)
+            page.paste(tile, (gx * (width + GAP), gy * (height + GAP)))
     return np.asarray(page)
 
 
-def _grid(draw: ImageDraw.ImageDraw, roi: np.ndarray, k: int, *, width: int) -> None:
-    y0, x0, y1, x1 = (float(v) for v in roi)
+def _grid(draw: ImageDraw.ImageDraw, roi: np.ndarray, k: int) -> None:
+    y0, x0, y1, x1 = (float(side) for side in roi)
     for i in range(1, k):
         y, x = y0 + i * (y1 - y0) / k, x0 + i * (x1 - x0) / k
         draw.line((x0, y, x1, y), fill=PAPER)
         draw.line((x, y0, x, y1), fill=PAPER)
-    draw.rectangle((x0, y0, x1, y1), outline=(255, 80, 60), width=width)
+    draw.rectangle((x0, y0, x1, y1), outline=SIGNAL, width=2)

@@ -3,7 +3,6 @@ import subprocess
 import sys
 import time
 import types
-from importlib import import_module
 
 import pytest
 from typer.testing import CliRunner
@@ -130,10 +129,9 @@ def test_options_reach_the_functions(monkeypatch, capsys):
 
         return function
 
-    inference = import_module("fcis_tf.inference")
     metrics = types.SimpleNamespace(table=lambda: "the table")
-    monkeypatch.setattr(inference, "evaluate_run", record("evaluate", metrics))
-    monkeypatch.setattr(inference, "predict_paths", record("predict", [1, 2]))
+    monkeypatch.setattr("fcis_tf.inference.evaluate_run", record("evaluate", metrics))
+    monkeypatch.setattr("fcis_tf.draw.draw_predictions", record("predict", [1, 2]))
     monkeypatch.setattr("fcis_tf.serve.export.export", record("export", None))
 
     code, out, _ = call(
@@ -172,8 +170,7 @@ def test_the_package_offers_its_names_and_loads_them_on_first_use():
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
     assert all(getattr(fcis_tf, name) is not None for name in fcis_tf.__all__)
     assert fcis_tf.FcisError is FcisError and callable(fcis_tf.ops.ps_roi_pool)
-    # The submodule `predict` is imported by now; the name still is the function.
-    assert callable(fcis_tf.load_run) and callable(fcis_tf.inference)
+    assert callable(fcis_tf.predict) and callable(fcis_tf.load_run)
     with pytest.raises(AttributeError, match="'fcis_tf' has no attribute 'nonsense'"):
         _ = fcis_tf.nonsense
 

@@ -8,7 +8,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,11 @@ class Metrics:
 def ground_truth(records: Iterable[Record], labels: Labels) -> dict[str, Any]:
     """The COCO data set of some records: images, annotations, categories.
 
-    Image ids that are numbers stay numbers; if any is not, images are numbered from 1 and keep
-    their id in ``source_id``.
+    Image ids that are numbers stay numbers; if any is not, or two are the same number, images are
+    numbered from 1. ``source_id`` keeps the id of the record.
+
+    Raises:
+        FcisError: an instance of a category that is not in `labels`.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -84,6 +88,12 @@ def ground_truth(records: Iterable[Record], labels: Labels) -> dict[str, Any]:
             }
         )
         for instance in record.instances:
+            if instance.category_id not in labels.ids:
+                raise FcisError(
+                    f"image {record.image_id}: category id {instance.category_id} "
+                    f"({instance.name!r}) is not among the {len(labels)} classes of the labels; "
+                    "evaluate with the labels the records were written with"
+                )
             y0, x0, y1, x1 = instance.box
             annotations.append(
                 {
@@ -97,11 +107,12 @@ def ground_truth(records: Iterable[Record], labels: Labels) -> dict[str, Any]:
                 }
             )
     sources = [image["source_id"] for image in images]
-    if all(source.isdigit() for source in sources) and len(set(sources)) == len(sources):
-        for image in images:
-            image["id"] = int(image["source_id"])
+    numbers = [int(source) for source in sources if source.isdecimal()]
+    if len(set(numbers)) == len(sources):
+        for image, number in zip(images, numbers, strict=True):
+            image["id"] = number
         for annotation in annotations:
-            annotation["image_id"] = int(sources[annotation["image_id"] - 1])
+            annotation["image_id"] = numbers[annotation["image_id"] - 1]
     categories = [{"id": i, "name": n} for i, n in zip(labels.ids, labels.names, strict=True)]
     return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
 
@@ -123,7 +134,16 @@ def results(
         scores: (n,).
         masks: (n, H, W) bool.
         labels: the classes.
+
+    Raises:
+        FcisError: a class number outside 1..C.
     """
+    strange = [int(number) for number in classes if not 1 <= number <= len(labels)]
+    if strange:
+        raise FcisError(
+            f"image {image_id}: expected class numbers in 1..{len(labels)}, found {strange[0]}; "
+            "the model and the labels do not belong together"
+        )
     return [
         {
             "image_id": image_id,
@@ -139,50 +159,37 @@ def results(
 def evaluate(truth: dict[str, Any], found: list[dict[str, Any]], labels: Labels) -> Metrics:
     """The metrics of COCO results.
 
+    Args:
+        truth: a COCO data set, as `ground_truth` makes it.
+        found: COCO results with its image ids and the category ids of `labels`; at most 100 of an
+            image count, the best.
+        labels: the classes; the rows of ``per_class`` are in their order.
+
     Raises:
-        FcisError: no ground truth, results of unknown images, or scores that are not numbers.
+        FcisError: no ground truth, or results of unknown images or categories, with masks of
+            another size than their image, or with scores that are not numbers.
     """
     from faster_coco_eval import COCO, COCOeval_faster
 
-    if not truth["annotations"]:
-        raise FcisError("evaluation: the ground truth has no instance; nothing to measure")
-    known = {image["id"] for image in truth["images"]}
-    strangers = sorted({str(row["image_id"]) for row in found if row["image_id"] not in known})
-    if strangers:
-        raise FcisError(
-            f"results: {len(strangers)} image ids are not in the ground truth, "
-            f"first {', '.join(strangers[:3])}"
-        )
-    if not all(math.isfinite(row["score"]) for row in found):
-        raise FcisError("results: a score is not a finite number")
-    counts = {i: 0 for i in labels.ids}
-    for annotation in truth["annotations"]:
-        counts[annotation["category_id"]] += not annotation["iscrowd"]
-    if not found:
-        empty = dict.fromkeys(STATISTICS, 0.0)
-        rows = [
-            {"name": n, "instances": counts[i], "mask_AP": 0.0, "mask_AP50": 0.0, "box_AP": 0.0}
-            for i, n in zip(labels.ids, labels.names, strict=True)
-        ]
-        message = "no detections at all: every number is 0"
-        return Metrics(empty, dict(empty), rows, len(truth["images"]), message)
-    with _quiet():
+    _check(truth, found, labels)
+    judges = {}
+    with contextlib.redirect_stdout(io.StringIO()):
         gold = COCO(truth)
         detections = gold.loadRes([dict(row) for row in found])
-        outcome = {}
         for kind in ("segm", "bbox"):
             judge = COCOeval_faster(gold, detections, kind, print_function=lambda *a, **k: None)
             judge.evaluate()
             judge.accumulate()
             judge.summarize()
-            outcome[kind] = judge
+            judges[kind] = judge
     totals = {
         kind: dict(zip(STATISTICS, map(float, judge.stats), strict=False))
-        for kind, judge in outcome.items()
+        for kind, judge in judges.items()
     }
+    counts = Counter(row["category_id"] for row in truth["annotations"] if not row["iscrowd"])
     per_class = []
     for number, (category, name) in enumerate(zip(labels.ids, labels.names, strict=True)):
-        mask, box = (_class_precision(outcome[kind], number) for kind in ("segm", "bbox"))
+        mask, box = (_class_precision(judges[kind], number) for kind in ("segm", "bbox"))
         per_class.append(
             {
                 "name": name,
@@ -192,7 +199,8 @@ def evaluate(truth: dict[str, Any], found: list[dict[str, Any]], labels: Labels)
                 "box_AP": _mean(box),
             }
         )
-    return Metrics(totals["segm"], totals["bbox"], per_class, len(truth["images"]))
+    message = "" if found else "no detections at all: nothing was found in any image"
+    return Metrics(totals["segm"], totals["bbox"], per_class, len(truth["images"]), message)
 
 
 def save_results(found: list[dict[str, Any]], path: Path) -> None:
@@ -208,6 +216,47 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode()}
 
 
+def _check(truth: dict[str, Any], found: list[dict[str, Any]], labels: Labels) -> None:
+    """What the matcher would silently score as misses is a fault of the input here."""
+    if all(annotation["iscrowd"] for annotation in truth["annotations"]):
+        raise FcisError(
+            "evaluation: the ground truth has no instance other than crowds; nothing to measure"
+        )
+    listed = sorted(category["id"] for category in truth["categories"])
+    if listed != list(labels.ids):
+        raise FcisError(
+            f"evaluation: the ground truth has category ids {_first(listed)}, "
+            f"the labels have {_first(labels.ids)}; use the same label file for both"
+        )
+    sizes = {image["id"]: [image["height"], image["width"]] for image in truth["images"]}
+    strangers = {row["image_id"] for row in found} - sizes.keys()
+    if strangers:
+        raise FcisError(
+            f"results: {len(strangers)} image ids are not in the ground truth, "
+            f"first {_first(strangers)}"
+        )
+    unknown = {row["category_id"] for row in found} - set(labels.ids)
+    if unknown:
+        raise FcisError(
+            f"results: {len(unknown)} category ids are not in the labels, first {_first(unknown)}"
+        )
+    for row in found:
+        if row["segmentation"]["size"] != sizes[row["image_id"]]:
+            raise FcisError(
+                f"results: image {row['image_id']} is {sizes[row['image_id']]} (height, width), "
+                f"found a mask of {row['segmentation']['size']}"
+            )
+        if not math.isfinite(row["score"]):
+            raise FcisError(
+                f"results: image {row['image_id']} has score {row['score']}, not a finite number"
+            )
+
+
+def _first(ids: Iterable[int | str], most: int = 3) -> str:
+    ordered = sorted(ids, key=lambda i: (isinstance(i, str), i))
+    return ", ".join(map(str, ordered[:most])) + (", ..." if len(ordered) > most else "")
+
+
 def _class_precision(judge: Any, number: int) -> np.ndarray:
     """Precision (thresholds, recalls) of one class over all sizes with 100 detections."""
     return np.asarray(judge.eval["precision"])[:, :, number, 0, -1]
@@ -220,9 +269,3 @@ def _mean(precision: np.ndarray) -> float:
 
 def _show(value: float) -> str:
     return "-" if value < 0 else f"{value:.3f}"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
