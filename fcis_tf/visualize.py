@@ -15,11 +15,12 @@ READABLE = 480  # pictures with a shorter side below this are enlarged
 MARGIN, GAP = 8, 3  # between pictures, between the maps of a mosaic
 COLUMN, MOSAIC = 480, 720  # widths on the page of score maps
 INK, PAPER, SIGNAL = (20, 20, 20), (255, 255, 255), (255, 80, 60)
-# Okabe and Ito's colours, which the colour-blind can tell apart too.
+# Okabe and Ito's colours, which the colour-blind can tell apart
+# too; in the order that keeps neighbours of all three rounds of `instance_color` furthest apart.
 PALETTE = np.array(
     [
-        [230, 159, 0], [86, 180, 233], [213, 94, 0], [0, 158, 115],
-        [240, 228, 66], [0, 114, 178], [204, 121, 167],
+        [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66],
+        [204, 121, 167], [213, 94, 0], [0, 114, 178],
     ]
 )  # fmt: skip
 # Stops of a perceptual map, dark blue over green to yellow.
@@ -156,7 +157,7 @@ def instance_color(number: int) -> tuple[int, int, int]:
     """A colour of the palette; its second and third round are lighter and darker."""
     color = PALETTE[number % len(PALETTE)].astype(np.float64)
     shade = number // len(PALETTE) % 3
-    red, green, blue = (color, 0.5 * color + 127.5, 0.6 * color)[shade].round().astype(int)
+    red, green, blue = (color, 0.6 * color + 102, 0.75 * color)[shade].round().astype(int)
     return int(red), int(green), int(blue)
 
 
@@ -205,18 +206,16 @@ def _place(
     (y0, x0, y1, x1), (width, height) = frame, tag
     above, inside, below = y0 - height, y0, y1
     rows = (above, inside, below) if y1 - y0 > 4 * height else (above, below, inside)
-    places = []
-    for x in (x0, x1 - width):
-        for y in rows:
-            x = round(max(min(x, size[0] - width), 0))
-            y = round(max(min(y, size[1] - height), 0))
-            places.append((x, y, x + width, y + height))
+    columns = [max(min(x, size[0] - width), 0) for x in (x0, x1 - width)]
+    places = [(x, y) for x in columns for y in rows if 0 <= y <= size[1] - height]
+    places.append((columns[0], max(min(above, size[1] - height), 0)))
+    corners = [(round(x), round(y), round(x) + width, round(y) + height) for x, y in places]
     free = (
         (a, b, c, d)
-        for a, b, c, d in places
+        for a, b, c, d in corners
         if not any(a < g and e < c and b < h and f < d for e, f, g, h in taken)
     )
-    return next(free, places[0])
+    return next(free, corners[0])
 
 
 def _titled(picture: np.ndarray, title: str, size: int = 13) -> np.ndarray:

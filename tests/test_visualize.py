@@ -47,11 +47,45 @@ def test_small_images_are_enlarged_by_whole_numbers(rng):
     np.testing.assert_array_equal(found, np.repeat(np.repeat(image, 6, 0), 6, 1))
 
 
-def test_neighbouring_colours_differ():
+def test_colours_of_twenty_instances_differ_and_of_neighbours_most():
     colors = np.array([visualize.instance_color(i) for i in range(20)], int)
     for i in range(20):
-        for j in range(i + 1, min(i + 4, 20)):
-            assert np.abs(colors[i] - colors[j]).sum() > 100
+        for j in range(i + 1, 20):
+            least = {1: 100, 2: 100, 3: 80}.get(j - i, 45)
+            assert np.abs(colors[i] - colors[j]).sum() > least
+
+
+def tagged(boxes, height=500, width=600):
+    """Frames and tags alone, over black: only they have the colours of the instances."""
+    image = np.zeros((height, width, 3), np.uint8)
+    masks = np.zeros((len(boxes), height, width), bool)
+    found = visualize.draw_instances(image, np.array(boxes, float), masks, ["disc"] * len(boxes))
+    return found, [(found == visualize.instance_color(i)).all(-1) for i in range(len(boxes))]
+
+
+@pytest.mark.parametrize("y", [0, 200, 480])
+@pytest.mark.parametrize("x", [0, 300, 580])
+def test_tags_are_whole_and_hide_no_box_at_the_border(y, x):
+    _, (middle,) = tagged([[200, 300, 220, 320]])
+    _, (found,) = tagged([[y, x, y + 20, x + 20]])
+    assert found.sum() == middle.sum() > 300
+
+
+def test_no_tag_hides_another_where_there_is_room():
+    boxes = [[200, 300, 220, 310], [200, 315, 220, 325], [200, 330, 220, 340]]
+    _, together = tagged(boxes)
+    for box, found in zip(boxes, together, strict=True):
+        _, (alone,) = tagged([box])
+        assert found.sum() == alone.sum()
+
+
+def test_text_stands_out_from_every_tag():
+    boxes = [[50 + 100 * (i // 5), 20 + 110 * (i % 5), 75 + 100 * (i // 5), 80] for i in range(21)]
+    boxes = [[y0, x0, y1, x0 + 80] for y0, x0, y1, _ in boxes]
+    found, _ = tagged(boxes)
+    for y0, x0, _, _ in boxes:
+        light = found[y0 - 10 : y0 - 3, x0 + 3 : x0 + 25] @ np.array([0.299, 0.587, 0.114])
+        assert light.max() - light.min() > 80
 
 
 def test_ground_truth_is_drawn_over_the_image_without_padding(rng):
@@ -74,18 +108,60 @@ def test_ground_truth_is_drawn_over_the_image_without_padding(rng):
     np.testing.assert_allclose(inside, expected, atol=1)
 
 
-def test_score_map_page_shows_the_framed_cell(rng):
-    """A map that is bright in one cell only changes that tile of the mosaic."""
-    image = np.full((160, 160, 3), 128, np.uint8)
-    maps = np.zeros((20, 20, 3, 3, 2))
-    options = {"title": "star, score 0.90"}
-    args = (np.array([40.0, 40, 120, 120]), 8, np.zeros((9, 9, 2)))
-    dark = visualize.draw_score_maps(image, maps + 1e-3, *args, **options)
-    maps[..., 1, 2, 1] = 1.0
-    bright = visualize.draw_score_maps(image, maps + 1e-3, *args, **options)
-    assert dark.shape == bright.shape and dark.dtype == np.uint8
-    changed = (dark != bright).any(-1)
-    assert changed.any()
+def change(page, other):
+    """The (y0, x0, y1, x1) in which two pages of one size differ."""
+    assert page.shape == other.shape
+    return np.array(fixtures.tight_box((page != other).any(-1)))
+
+
+def score_map_page(changed=None, logit=0.0):
+    """A page of flat maps (20, 30, 3, 3, 2); one map may be changed, or one mask logit."""
+    image = np.full((160, 240, 3), 128, np.uint8)
+    maps = np.zeros((20, 30, 3, 3, 2))
+    if changed:
+        maps[(slice(None), slice(None), *changed)] = 1.0
+    assembled = np.zeros((9, 9, 2))
+    assembled[0, 0] = 2.0  # the largest score, so that all pages have one scale
+    assembled[4, 4, 1] += logit
+    roi = np.array([40.0, 40, 120, 120])
+    return visualize.draw_score_maps(image, maps, roi, 8, assembled, title="star, score 0.90")
+
+
+def test_each_map_has_its_own_tile_in_the_mosaic_of_its_side():
+    flat = score_map_page()
+    first = change(flat, score_map_page((0, 0, 1)))
+    height, width = first[2:] - first[:2]
+    assert width == pytest.approx(1.5 * height, abs=2)  # the whole map, 20 x 30 cells
+    down, right = first[2] - first[0] + 3, first[3] - first[1] + 3
+    for gy in range(3):
+        for gx in range(3):
+            inside = change(flat, score_map_page((gy, gx, 1)))
+            np.testing.assert_allclose(inside, first + [gy * down, gx * right] * 2, atol=1)
+            outside = change(flat, score_map_page((gy, gx, 0)))
+            assert outside[1] - inside[1] == 3 * right - 3 + 8
+
+
+def test_own_cells_of_the_maps_tile_the_roi():
+    """The white frames of the mosaic, taken together, are the ROI cut into cells."""
+    bright, flat = score_map_page((0, 0, 1)), score_map_page()
+    top, left, bottom, right = change(flat, bright).astype(int)
+    pixels_per_cell = (bottom - top) / 20
+    for gy in range(3):
+        for gx in range(3):
+            y, x = top + gy * (bottom - top + 3), left + gx * (right - left + 3)
+            tile = flat[y : y + bottom - top, x : x + right - left]
+            cell = fixtures.tight_box((tile == 255).all(-1))
+            low = np.array([5 + gy * 10 / 3, 5 + gx * 10 / 3])
+            expected = np.concatenate([low, low + 10 / 3])
+            np.testing.assert_allclose(cell, expected * pixels_per_cell, atol=1.5)
+
+
+def test_an_assembled_bin_shows_in_its_tile_and_in_the_probability():
+    flat, found = score_map_page(), score_map_page(logit=1.0)
+    y0, x0, y1, x1 = change(flat, found)
+    tile = (480 - 2 * 8) // 3  # the bin is in the first and, two tiles to the right, in the third
+    assert y1 - y0 == pytest.approx(tile / 9, abs=1.5)
+    assert x1 - x0 == pytest.approx(2 * (tile + 8) + tile / 9, abs=1.5)
 
 
 def test_png_is_written_whole(tmp_path, rng):

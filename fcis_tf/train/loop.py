@@ -54,6 +54,10 @@ def train(
     records = config.data.train
     if not records:
         raise FcisError("data.train: no training records configured; set it to a records folder")
+    for folder in filter(None, (records, config.data.validation)):
+        next(
+            read_records(folder), None
+        )  # of this schema, and not found out after hours of training
     strategy = strategy or tf.distribute.MirroredStrategy()
     keras.utils.set_random_seed(config.train.seed)
     labels = Labels.load(config.data.labels) if config.data.labels else load_labels(records)
@@ -94,7 +98,7 @@ def train(
 
     with Progress("training", total=config.train.steps, done=start, unit="steps") as progress:
         for number in range(start + 1, config.train.steps + 1):
-            losses = {name: float(value) for name, value in step(batches).items()}
+            losses = _take(step, batches, number)
             _check_finite(losses, number)
             done.assign(number)
             progress.update(number, note=f"loss {losses['total']:.3f}")
@@ -200,6 +204,20 @@ def _save(manager: tf.train.CheckpointManager) -> None:
     except (OSError, tf.errors.OpError) as fault:
         text = " ".join(str(fault).split())[:160]
         raise FcisError(f"{manager.directory}: cannot write a checkpoint: {text}") from None
+
+
+def _take(step: TrainStep, batches: Any, number: int) -> dict[str, float]:
+    """One step; a record that cannot be used is told in one line."""
+    try:
+        return {name: float(value) for name, value in step(batches).items()}
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as fault:
+        # TensorFlow wraps its own reason in pages of graph names.
+        text = " ".join(fault.message.split())
+        text = text[max(text.find("assertion failed"), 0) :]
+        raise FcisError(
+            f"step {number}: a training record is damaged or not as `fcis convert` writes it: "
+            f"{text[:300]}"
+        ) from fault
 
 
 def _check_finite(losses: dict[str, float], step: int) -> None:

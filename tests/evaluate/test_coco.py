@@ -77,6 +77,8 @@ def test_all_statistics_equal_pycocotools(records, rng):
                 expected = precision.mean() if (precision > -1).all() else -1
                 name = "mask_AP" if kind == "segm" else "box_AP"
                 np.testing.assert_allclose(row[name], expected, atol=1e-9)
+                if kind == "segm":
+                    np.testing.assert_allclose(row["mask_AP50"], precision[0].mean(), atol=1e-9)
     assert all(0.02 < value < 0.98 for value in [*metrics.mask.values(), *metrics.box.values()])
     assert metrics.per_class[3]["mask_AP"] == -1.0 and "absent" in metrics.table()
 

@@ -154,6 +154,13 @@ def test_faults_of_the_configuration_are_named(records, tmp_path):
         loop.train(configure(records, "model.classes=7"), tmp_path / "run")
 
 
+def test_records_of_other_classes_stop_with_one_line(records, tmp_path):
+    (tmp_path / "labels.json").write_text('[{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]')
+    config = configure(records, f"data.labels={tmp_path / 'labels.json'}", "train.steps=2")
+    with pytest.raises(FcisError, match="step 1: .*categor"):
+        loop.train(config, tmp_path / "run", strategy=one_device())
+
+
 def test_run_directories_are_checked(tmp_path):
     with pytest.raises(FcisError, match="not a run directory"):
         load_run(tmp_path)
