@@ -247,7 +247,8 @@ def doctor() -> None:
 
 def main() -> None:
     """Run a command and exit: 2 and one line for faults of the input, 130 for Ctrl-C."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Level 3: TensorFlow logs start-up notes as errors; what really fails is an exception.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         status = app(sys.argv[1:] or ["--help"], prog_name="fcis", standalone_mode=False)
     except FcisError as fault:

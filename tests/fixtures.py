@@ -7,6 +7,18 @@ from PIL import Image
 
 from fcis_tf.data.records import Instance, Record
 
+# Overrides for a network of some ten thousand weights in its heads, quick on a processor.
+TINY = (
+    "model.backbone=small",
+    "model.norm=group",
+    "model.output_stride=8",
+    "model.group_size=3",
+    "model.pooled_size=9",
+    "model.anchor_sizes=[16,32]",
+    "model.rpn_channels=16",
+    "model.head_channels=16",
+    "model.head_init=he",
+)
 NAMES = {3: "disc", 7: "block", 9: "other"}
 
 

@@ -24,7 +24,7 @@ LEAST_PIXELS = 60
 def generate_shapes(
     out: Path,
     *,
-    train: int = 600,
+    train: int = 1000,
     validation: int = 100,
     size: int = 160,
     seed: int = 0,

@@ -5,7 +5,7 @@ stage, pool1 in ceil mode without padding) and carry the layer names of keras.ap
 is a network of two basic blocks a stage for CPUs and for training from scratch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -18,10 +18,9 @@ from fcis_tf.structures import Tensor
 PIXEL_MEANS = np.array([123.15, 115.90, 103.06], np.float32)
 
 BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
+RESNET_WIDTHS = (64, 128, 256, 512)
 SMALL_WIDTHS = (24, 48, 96, 144)
 FROZEN = ("conv1_", "conv2_")  # stages that the paper does not train
-
-Norm = Callable[[Tensor, str], Tensor]
 
 
 class GroupNorm(layers.Layer):
@@ -86,124 +85,133 @@ def build_backbone(name: str, *, norm: str, output_stride: int, dtype: str) -> k
         output_stride: 16 or 8 network pixels per cell of both outputs.
         dtype: a Keras dtype policy, float32 or mixed_bfloat16.
     """
-    build = _small if name == "small" else _resnet
-    return build(name, _normaliser(norm, dtype), norm, output_stride, dtype)
-
-
-def _normaliser(norm: str, dtype: str) -> Norm:
-    if norm == "group":
-        return lambda x, name: GroupNorm(8, name=name, dtype=dtype)(x)
-
-    kind = FrozenBatchNorm if norm == "frozen_batch" else layers.BatchNormalization
-    more = {} if norm == "frozen_batch" else {"synchronized": True}
-    return lambda x, name: kind(epsilon=1e-5, name=name, dtype=dtype, **more)(x)
-
-
-def _convolve(
-    x: Tensor, width: int, size: int, name: str, dtype: str, stride: int = 1, dilation: int = 1
-) -> Tensor:
-    """A convolution without bias, padded by the same amount on all sides."""
-    pad = dilation * (size - 1) // 2
-    if stride == 1:
-        padding = "same"
-    else:
-        padding = "valid"
-        if pad:
-            x = layers.ZeroPadding2D(pad, name=f"{name}_pad", dtype=dtype)(x)
-    return layers.Conv2D(
-        width,
-        size,
-        strides=stride,
-        dilation_rate=dilation,
-        padding=padding,
-        use_bias=False,
-        kernel_initializer="he_normal",
-        name=name,
-        dtype=dtype,
-    )(x)
-
-
-def _relu(x: Tensor, name: str, dtype: str) -> Tensor:
-    return layers.Activation("relu", name=name, dtype=dtype)(x)
-
-
-def _resnet(name: str, normalise: Norm, norm: str, output_stride: int, dtype: str) -> keras.Model:
     image = keras.Input((None, None, 3), name="image")
-    x = _convolve(image, 64, 7, "conv1_conv", dtype, stride=2)
-    x = _relu(normalise(x, "conv1_bn"), "conv1_relu", dtype)
-    x = CeilMaxPool(name="pool1_pool", dtype=dtype)(x)
-    strides = (1, 2, 16 // 8 if output_stride == 16 else 1, 1)
-    outputs, dilation = [], 1
-    for stage, (blocks, stride) in enumerate(zip(BLOCKS[name], strides, strict=True), start=2):
-        if stage > 3 and stride == 1:
-            dilation *= 2
-        for block in range(1, blocks + 1):
-            first = stride if block == 1 else 1
-            at = f"conv{stage}_block{block}"
-            x = _bottleneck(
-                x, 64 * 2 ** (stage - 2), at, block == 1, first, dilation, normalise, dtype
-            )
-        outputs.append(x)
-    model = keras.Model(image, outputs[-2:], name=name)
+    build = _small if name == "small" else _resnet
+    model = keras.Model(image, build(image, name, _Layers(norm, dtype), output_stride), name=name)
     if norm == "frozen_batch":
         for layer in model.layers:
             layer.trainable = not layer.name.startswith(FROZEN)
     return model
 
 
-def _bottleneck(
+def _resnet(image: Tensor, name: str, make: "_Layers", output_stride: int) -> list[Tensor]:
+    x = make.unit(image, 64, 7, "conv1", stride=2)
+    x = CeilMaxPool(name="pool1_pool", dtype=make.dtype)(x)
+    strides = (1, 2, 2, 1) if output_stride == 16 else (1, 2, 1, 1)
+    return _stages(x, make.bottleneck, BLOCKS[name], RESNET_WIDTHS, strides)
+
+
+def _small(image: Tensor, name: str, make: "_Layers", output_stride: int) -> list[Tensor]:
+    x = layers.Rescaling(1 / 64, name="rescale", dtype=make.dtype)(image)
+    x = make.unit(x, SMALL_WIDTHS[0], 3, "conv1", stride=2)
+    strides = (2, 2, 2, 1) if output_stride == 16 else (2, 2, 1, 1)
+    return _stages(x, make.basic, (2, 2, 2, 2), SMALL_WIDTHS, strides)
+
+
+def _stages(
     x: Tensor,
-    width: int,
-    at: str,
-    project: bool,
-    stride: int,
-    dilation: int,
-    normalise: Norm,
-    dtype: str,
-) -> Tensor:
-    shortcut = x
-    if project:
-        shortcut = _convolve(x, 4 * width, 1, f"{at}_0_conv", dtype, stride)
-        shortcut = normalise(shortcut, f"{at}_0_bn")
-    x = _convolve(x, width, 1, f"{at}_1_conv", dtype, stride)
-    x = _relu(normalise(x, f"{at}_1_bn"), f"{at}_1_relu", dtype)
-    x = _convolve(x, width, 3, f"{at}_2_conv", dtype, dilation=dilation)
-    x = _relu(normalise(x, f"{at}_2_bn"), f"{at}_2_relu", dtype)
-    x = normalise(_convolve(x, 4 * width, 1, f"{at}_3_conv", dtype), f"{at}_3_bn")
-    return _relu(layers.Add(name=f"{at}_add", dtype=dtype)([shortcut, x]), f"{at}_out", dtype)
+    block: Callable[..., Tensor],
+    counts: Sequence[int],
+    widths: Sequence[int],
+    strides: Sequence[int],
+) -> list[Tensor]:
+    """Stages conv2 to conv5; returns the last two. A stage that keeps its stride dilates instead.
 
-
-def _small(name: str, normalise: Norm, norm: str, output_stride: int, dtype: str) -> keras.Model:
-    image = keras.Input((None, None, 3), name="image")
-    x = layers.Rescaling(1 / 64, name="rescale", dtype=dtype)(image)
-    x = _convolve(x, SMALL_WIDTHS[0], 3, "conv1_conv", dtype, stride=2)
-    x = _relu(normalise(x, "conv1_bn"), "conv1_relu", dtype)
-    strides = (2, 2, 1, 1) if output_stride == 8 else (2, 2, 2, 1)
+    All blocks of such a stage are dilated, the first one too (spec section 1.2).
+    """
     outputs, dilation = [], 1
-    for stage, (width, stride) in enumerate(zip(SMALL_WIDTHS, strides, strict=True), start=2):
-        dilation *= 2 if stride == 1 else 1
-        for block in (1, 2):
-            first = stride if block == 1 else 1
-            at = f"conv{stage}_block{block}"
-            x = _basic(x, width, at, block == 1, first, dilation, normalise, dtype)
+    for stage, count, width, stride in zip((2, 3, 4, 5), counts, widths, strides, strict=True):
+        if stage > 3 and stride == 1:
+            dilation *= 2
+        for number in range(1, count + 1):
+            first = number == 1
+            x = block(
+                x,
+                width,
+                f"conv{stage}_block{number}",
+                project=first,
+                stride=stride if first else 1,
+                dilation=dilation,
+            )
         outputs.append(x)
-    return keras.Model(image, outputs[-2:], name=name)
+    return outputs[-2:]
 
 
-def _basic(
-    x: Tensor,
-    width: int,
-    at: str,
-    project: bool,
-    stride: int,
-    dilation: int,
-    normalise: Norm,
-    dtype: str,
-) -> Tensor:
-    shortcut = x
-    if project:
-        shortcut = normalise(_convolve(x, width, 1, f"{at}_0_conv", dtype, stride), f"{at}_0_bn")
-    x = _convolve(x, width, 3, f"{at}_1_conv", dtype, stride, dilation)
-    x = _relu(normalise(x, f"{at}_1_bn"), f"{at}_1_relu", dtype)
-    x = normalise(_convolve(x, width, 3, f"{at}_2_conv", dtype, 1, dilation), f"{at}_2_bn")
-    return _relu(layers.Add(name=f"{at}_add", dtype=dtype)([shortcut, x]), f"{at}_out", dtype)
+class _Layers:
+    """Makes layers of one normalisation and dtype, named as in keras.applications."""
+
+    def __init__(self, norm: str, dtype: str) -> None:
+        self.norm, self.dtype = norm, dtype
+
+    def unit(
+        self,
+        x: Tensor,
+        width: int,
+        size: int,
+        name: str,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        relu: bool = True,
+    ) -> Tensor:
+        """Convolution without bias, normalisation and, unless told otherwise, ReLU."""
+        x = self.normalise(self.convolve(x, width, size, f"{name}_conv", stride, dilation), name)
+        return self.relu(x, f"{name}_relu") if relu else x
+
+    def bottleneck(
+        self, x: Tensor, width: int, name: str, *, project: bool, stride: int, dilation: int
+    ) -> Tensor:
+        """1 x 1, 3 x 3, 1 x 1 with the stride on the first (Caffe style)."""
+        shortcut = x
+        if project:
+            shortcut = self.unit(x, 4 * width, 1, f"{name}_0", stride=stride, relu=False)
+        x = self.unit(x, width, 1, f"{name}_1", stride=stride)
+        x = self.unit(x, width, 3, f"{name}_2", dilation=dilation)
+        return self.join(shortcut, self.unit(x, 4 * width, 1, f"{name}_3", relu=False), name)
+
+    def basic(
+        self, x: Tensor, width: int, name: str, *, project: bool, stride: int, dilation: int
+    ) -> Tensor:
+        """Two 3 x 3 convolutions."""
+        shortcut = x
+        if project:
+            shortcut = self.unit(x, width, 1, f"{name}_0", stride=stride, relu=False)
+        x = self.unit(x, width, 3, f"{name}_1", stride=stride, dilation=dilation)
+        x = self.unit(x, width, 3, f"{name}_2", dilation=dilation, relu=False)
+        return self.join(shortcut, x, name)
+
+    def join(self, shortcut: Tensor, x: Tensor, name: str) -> Tensor:
+        added = layers.Add(name=f"{name}_add", dtype=self.dtype)([shortcut, x])
+        return self.relu(added, f"{name}_out")
+
+    def relu(self, x: Tensor, name: str) -> Tensor:
+        return layers.Activation("relu", name=name, dtype=self.dtype)(x)
+
+    def normalise(self, x: Tensor, name: str) -> Tensor:
+        name = f"{name}_bn"
+        if self.norm == "group":
+            return GroupNorm(8, name=name, dtype=self.dtype)(x)
+        if self.norm == "frozen_batch":
+            return FrozenBatchNorm(epsilon=1e-5, name=name, dtype=self.dtype)(x)
+        return layers.BatchNormalization(
+            epsilon=1e-5, name=name, dtype=self.dtype, synchronized=True
+        )(x)
+
+    def convolve(
+        self, x: Tensor, width: int, size: int, name: str, stride: int, dilation: int
+    ) -> Tensor:
+        """Padded by the same amount on all sides, also with a stride."""
+        pad = dilation * (size - 1) // 2
+        if stride > 1 and pad:
+            x = layers.ZeroPadding2D(pad, name=f"{name}_pad", dtype=self.dtype)(x)
+        return layers.Conv2D(
+            width,
+            size,
+            strides=stride,
+            dilation_rate=dilation,
+            padding="same" if stride == 1 else "valid",
+            use_bias=False,
+            kernel_initializer="he_normal",
+            name=name,
+            dtype=self.dtype,
+        )(x)

@@ -44,8 +44,8 @@ def postprocess(
         mask_threshold: probability from which a bin counts as inside, and vote from which a pixel
             does.
         mask_size: M.
-        voting: "binary" thresholds each mask before averaging, as the released code; "soft"
-            averages probabilities, as the paper says; "none" keeps each ROI's own mask.
+        voting: "soft" averages probabilities, as the paper says; "binary" thresholds each mask
+            before averaging, as the released code; "none" keeps each ROI's own mask.
 
     Returns:
         Detections in original pixels, their boxes tight around ``masks >= mask_threshold``.
@@ -111,18 +111,18 @@ def vote(
     a time, so that memory does not grow with the image or with the number of detections.
 
     Args:
-        detections: (B, D, 4); classes (B, D) int32 in 0..C-1; present (B, D) bool.
-        classes: see above.
-        present: see above.
-        boxes: (B, N, 4) of all voters.
-        frames: (B, N, 4) boxes that `masks` (B, N, p, p) span.
+        detections: (B, D, 4) boxes that survived the suppression.
+        classes: (B, D) int32 in 0..C-1.
+        present: (B, D) bool, False in empty slots.
+        boxes: (B, N, 4) of all voters, in the coordinates of `detections`.
+        frames: (B, N, 4) boxes that `masks` span.
         scores: (B, N, C), 0 for voters that do not count.
-        masks: inside probabilities.
+        masks: (B, N, p, p) inside probabilities.
         limits: (B, 2) height and width of the image.
-        vote_iou: see `postprocess`, as for all that follow.
-        mask_threshold: see `postprocess`.
+        vote_iou: as in `postprocess`, like all that follow.
+        mask_threshold: of a vote, and with "binary" of a mask.
         mask_size: M.
-        voting: see `postprocess`.
+        voting: "soft", "binary" or "none".
 
     Returns:
         Tight boxes (B, D, 4), votes (B, D, M, M) in their frames, and (B, D) bool whether any vote

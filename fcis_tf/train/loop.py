@@ -54,10 +54,9 @@ def train(
     records = config.data.train
     if not records:
         raise FcisError("data.train: no training records configured; set it to a records folder")
+    # Records of another schema should not be found out after hours of training.
     for folder in filter(None, (records, config.data.validation)):
-        next(
-            read_records(folder), None
-        )  # of this schema, and not found out after hours of training
+        next(read_records(folder), None)
     strategy = strategy or tf.distribute.MirroredStrategy()
     keras.utils.set_random_seed(config.train.seed)
     labels = Labels.load(config.data.labels) if config.data.labels else load_labels(records)

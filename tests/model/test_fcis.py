@@ -6,19 +6,11 @@ from fcis_tf.config import load_config
 from fcis_tf.errors import FcisError
 from fcis_tf.model.fcis import BOX_STD, FCIS
 from fcis_tf.model.weights import load_weights, save_weights
-from tests import oracle
+from tests import fixtures, oracle
 
 SMALL = [
-    "model.backbone=small",
-    "model.norm=group",
-    "model.output_stride=8",
+    *fixtures.TINY,
     "model.classes=3",
-    "model.group_size=3",
-    "model.pooled_size=9",
-    "model.anchor_sizes=[16,32]",
-    "model.rpn_channels=16",
-    "model.head_channels=16",
-    "model.head_init=he",
     "proposals.predict_count=20",
     "predict.max_detections=10",
     "predict.mask_size=14",

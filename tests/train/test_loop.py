@@ -14,15 +14,7 @@ from fcis_tf.train import loop
 from tests import fixtures
 
 TINY = [
-    "model.backbone=small",
-    "model.norm=group",
-    "model.output_stride=8",
-    "model.group_size=3",
-    "model.pooled_size=9",
-    "model.anchor_sizes=[16,32]",
-    "model.rpn_channels=16",
-    "model.head_channels=16",
-    "model.head_init=he",
+    *fixtures.TINY,
     "proposals.train_count=20",
     "proposals.predict_count=20",
     "data.short_sides=[60]",

@@ -8,17 +8,11 @@ from fcis_tf.config import load_config
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.train.optimizer import build_optimizer
 from fcis_tf.train.step import TrainStep
+from tests import fixtures
 
 TINY = [
-    "model.backbone=small",
-    "model.norm=group",
-    "model.output_stride=8",
+    *fixtures.TINY,
     "model.classes=3",
-    "model.group_size=3",
-    "model.pooled_size=9",
-    "model.anchor_sizes=[16,32]",
-    "model.rpn_channels=16",
-    "model.head_channels=16",
     "proposals.train_count=30",
     "train.roi_batch=16",
     "train.warmup_steps=0",
