@@ -149,4 +149,4 @@ def test_whole_resnet_detects_in_graph_mode(rng):
     )
     boxes = found.boxes[0].numpy()[found.valid[0].numpy()]
     assert len(boxes) and (boxes >= 0).all() and (boxes <= [262, 194, 262, 194]).all()
-    assert net(image).scores.shape[1:] == (8, 6, 49 * 2 * 3)
+    assert net(image).scores.shape[1:] == (9, 6, 49 * 2 * 3)
