@@ -1,5 +1,6 @@
 """The training run: data, model, steps, checkpoints, evaluation. Read it top to bottom."""
 
+import functools
 import io
 import itertools
 import json
@@ -27,6 +28,16 @@ from fcis_tf.train.optimizer import build_optimizer
 from fcis_tf.train.step import TrainStep
 
 
+@functools.cache
+def mirrored_strategy(*devices: str) -> tf.distribute.Strategy:
+    """The one strategy of this process over some devices, by default over all visible ones.
+
+    TensorFlow numbers the collective operations of every strategy from the same start, and refuses
+    a number it has seen with another shape: a second strategy over the same devices fails.
+    """
+    return tf.distribute.MirroredStrategy(devices or None)
+
+
 def train(
     config: Config,
     run: Path,
@@ -43,7 +54,7 @@ def train(
         config: what to train.
         run: the run directory; made if needed.
         resume: continue from the newest checkpoint; otherwise `run` must hold none.
-        strategy: by default a MirroredStrategy over all visible devices.
+        strategy: by default `mirrored_strategy()`.
 
     Returns:
         The content of ``metrics.json``: the metrics of the best weights.
@@ -57,7 +68,7 @@ def train(
     # Records of another schema should not be found out after hours of training.
     for folder in filter(None, (records, config.data.validation)):
         next(read_records(folder), None)
-    strategy = strategy or tf.distribute.MirroredStrategy()
+    strategy = strategy or mirrored_strategy()
     keras.utils.set_random_seed(config.train.seed)
     labels = Labels.load(config.data.labels) if config.data.labels else load_labels(records)
     if config.model.classes not in (None, len(labels)):

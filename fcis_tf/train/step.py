@@ -124,15 +124,8 @@ class TrainStep:
         update on two devices than on one.
         """
         context = tf.distribute.get_replica_context()
-
-        def reduce(strategy: tf.distribute.Strategy, *values: Tensor) -> list[Tensor]:
-            return strategy.extended.batch_reduce_to(
-                tf.distribute.ReduceOp.SUM, [(value, value) for value in values]
-            )
-
-        # In the cross-replica context, as the optimiser's own reduction: `context.all_reduce` draws
-        # its collective keys in the replicas' threads, and the two then mix them up.
-        *gradients, images = context.merge_call(reduce, args=(*gradients, images))
+        # One flat list: a nest would be reduced in parts whose packing differs between replicas.
+        *gradients, images = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, images])
         gradients, _ = tf.clip_by_global_norm(gradients, self.train.clip_norm * images)
         # The optimiser sums over replicas once more.
         return [gradient / context.num_replicas_in_sync for gradient in gradients]

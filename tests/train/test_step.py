@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from fcis_tf.config import load_config
 from fcis_tf.model.fcis import FCIS
+from fcis_tf.train.loop import mirrored_strategy
 from fcis_tf.train.optimizer import build_optimizer
 from fcis_tf.train.step import TrainStep
 from tests import fixtures
@@ -56,7 +57,7 @@ def run(strategy, changes, steps):
 )
 def test_two_devices_make_the_update_of_one(changes):
     one = run(tf.distribute.OneDeviceStrategy("/cpu:0"), changes, 3)
-    two = run(tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]), changes, 3)
+    two = run(mirrored_strategy("/cpu:0", "/cpu:1"), changes, 3)
     for a, b in zip(one[0], two[0], strict=True):
         assert a.keys() == b.keys()
         for name in a:
