@@ -100,6 +100,7 @@ def resizing(config: Config) -> dict[str, Any]:
         "short_side": data.validation_short_side,
         "long_side": data.validation_long_side,
         "factor": data.validation_factor,
+        "resize": data.resize,
     }
 
 

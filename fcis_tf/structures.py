@@ -18,7 +18,8 @@ The dictionaries at the tf.data boundary
     batch: image (B, H, W, 3) float32, RGB less the channel means and zero in the padding,
         image_size (B, 2) float32 height and width without padding, scale (B,) float32 network
         pixels per original pixel, boxes (B, G, 4), labels (B, G) int32 with -1 for padding,
-        masks (B, G, M, M) uint8, image_id (B,) string, original_size (B, 2) int32 height and width
+        masks (B, G, M, M) uint8, or (B, G, H, W) float32 of whole images with
+        ``data.resize: released``, image_id (B,) string, original_size (B, 2) int32 height and width
         of the image file, seed (B, 2) int32, a different pair for every draw of every image.
 """
 

@@ -19,23 +19,23 @@ LEAST_VISIBLE = 0.1
 
 
 def resize_factor(size: Tensor, short_side: Tensor, long_side: Tensor) -> Tensor:
-    """Network pixels per original pixel (spec section 1.1, step 3).
+    """Network pixels per original pixel, () float64 (spec section 1.1, step 3).
 
     Args:
         size: (2,) height and width of the image.
         short_side: wanted length of the shorter side.
         long_side: largest length of the longer side.
     """
-    size = tf.cast(size, tf.float32)
+    size = tf.cast(size, tf.float64)
     shorter, longer = tf.reduce_min(size), tf.reduce_max(size)
-    short_side, long_side = tf.cast(short_side, tf.float32), tf.cast(long_side, tf.float32)
+    short_side, long_side = tf.cast(short_side, tf.float64), tf.cast(long_side, tf.float64)
     factor = short_side / shorter
     return tf.where(tf.round(factor * longer) > long_side, long_side / longer, factor)
 
 
 def resized_size(size: Tensor, factor: Tensor) -> Tensor:
     """Height and width (2,) int32 of a resized image, at least one pixel."""
-    return tf.maximum(tf.cast(tf.round(factor * tf.cast(size, tf.float32)), tf.int32), 1)
+    return tf.maximum(tf.cast(tf.round(factor * tf.cast(size, factor.dtype)), tf.int32), 1)
 
 
 def resize_image(image: Tensor, factor: Tensor, corner: Tensor, size: Tensor) -> Tensor:
@@ -67,6 +67,7 @@ def resize_image(image: Tensor, factor: Tensor, corner: Tensor, size: Tensor) ->
 def resize(example: Example, factor: Tensor) -> Example:
     """Resize the image and scale its boxes; adds `scale`. Box-frame masks do not change."""
     size = resized_size(tf.shape(example["image"])[:2], factor)
+    factor = tf.cast(factor, tf.float32)
     return example | {
         "image": resize_image(example["image"], factor, tf.zeros([2], tf.int32), size),
         "boxes": box_ops.clip(example["boxes"] * factor, tf.cast(size, tf.float32)),
@@ -83,7 +84,7 @@ def resize_and_crop(example: Example, factor: Tensor, corner: Tensor, size: Tens
         corner: (2,) int32, first row and column of the window in the resized image.
         size: (2,) int32, its height and width.
     """
-    offset = tf.cast(corner, tf.float32)
+    factor, offset = tf.cast(factor, tf.float32), tf.cast(corner, tf.float32)
     boxes = example["boxes"] * factor - tf.concat([offset, offset], 0)
     inside = box_ops.clip(boxes, tf.cast(size, tf.float32))
     coverage = tf.cast(example["masks"], tf.float32) / 255.0

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from fcis_tf.config import DataConfig
-from fcis_tf.data import augment
+from fcis_tf.data import augment, released
 from fcis_tf.data.augment import Example
 from fcis_tf.data.records import decode_image, parse, record_files
 from fcis_tf.errors import FcisError
@@ -19,6 +19,7 @@ BATCH_KEYS = (
     "image", "image_size", "scale", "boxes", "labels", "masks", "image_id", "original_size", "seed",
 )  # fmt: skip
 PADDING = {"labels": -1}
+RESIZE = {"exact": augment.resize, "released": released.resize}
 
 
 def training_dataset(
@@ -41,6 +42,7 @@ def training_dataset(
     aspect_grouping: bool = True,
     shuffle_buffer: int = 1024,
     cache: bool = False,
+    resize: str = "exact",
 ) -> tf.data.Dataset:
     """Endless shuffled, augmented `batch` dictionaries (structures.py).
 
@@ -66,11 +68,13 @@ def training_dataset(
         aspect_grouping: see above.
         shuffle_buffer: records shuffled at a time.
         cache: keep decoded images and masks in memory.
+        resize: "exact", or "released" as the released code; see released.py.
 
     Raises:
         FcisError: no records, or none with an instance.
     """
-    read = partial(parse, category_ids=labels.ids, mask_size=mask_size)
+    mask_side = None if resize == "released" else mask_size
+    read = partial(parse, category_ids=labels.ids, mask_size=mask_side)
     files = record_files(folder)
     index, count = shard
     by_file = len(files) >= count
@@ -115,7 +119,7 @@ def training_dataset(
         if crop:
             one = _resize_and_maybe_crop(one, factor, crop, crop_from, _seed(pair, 4))
         else:
-            one = augment.resize(one, factor)
+            one = RESIZE[resize](one, factor)
         if color_jitter:
             one = augment.color_jitter(one, color_jitter, _seed(pair, 5))
         return _finish(one)
@@ -134,6 +138,7 @@ def augmentation(data: DataConfig) -> dict[str, Any]:
         include={
             "short_sides", "long_side", "factors", "crop", "crop_from", "flip", "color_jitter",
             "mask_size", "max_instances", "aspect_grouping", "shuffle_buffer", "cache",
+            "resize",
         }
     )  # fmt: skip
 
@@ -148,21 +153,23 @@ def evaluation_dataset(
     mask_size: int,
     max_instances: int,
     batch_size: int,
+    resize: str = "exact",
 ) -> tf.data.Dataset:
     """Every record once, in order, as `batch` dictionaries; the last batch may be smaller.
 
     Crowds stay out of the ground truth here too; evaluation proper reads them from the records.
     """
 
+    mask_side = None if resize == "released" else mask_size
+
     def example(index: Tensor, serialized: Tensor) -> Example:
-        one = parse(serialized, category_ids=labels.ids, mask_size=mask_size)
+        one = parse(serialized, category_ids=labels.ids, mask_size=mask_side)
         one = augment.drop_crowds(one)
         one["seed"] = tf.stack([0, tf.cast(index, tf.int32)])
         one["original_size"] = tf.shape(one["image"])[:2]
         one = augment.limit_instances(one, max_instances, one["seed"])
-        return _finish(
-            augment.resize(one, _factor(one["original_size"], short_side, long_side, factor))
-        )
+        factor_of_one = _factor(one["original_size"], short_side, long_side, factor)
+        return _finish(RESIZE[resize](one, factor_of_one))
 
     records = tf.data.TFRecordDataset([str(file) for file in record_files(folder)])
     examples = records.enumerate().map(example, tf.data.AUTOTUNE, deterministic=True)
@@ -170,7 +177,7 @@ def evaluation_dataset(
 
 
 def network_input(
-    image: Tensor, *, short_side: int, long_side: int, factor: float | None
+    image: Tensor, *, short_side: int, long_side: int, factor: float | None, resize: str = "exact"
 ) -> tuple[Tensor, Tensor]:
     """One image as prediction sees it.
 
@@ -179,18 +186,19 @@ def network_input(
         short_side: length of the shorter side.
         long_side: cap of the longer one.
         factor: resize by this instead.
+        resize: "exact" or "released", as in `training_dataset`.
 
     Returns:
         (H, W, 3) float32 less the channel means, and () float32 network pixels per original pixel.
     """
     scale = _factor(tf.shape(image)[:2], short_side, long_side, factor)
-    one = augment.resize({"image": image, "boxes": tf.zeros([0, 4])}, scale)
-    return augment.subtract_means(one)["image"], scale
+    one = RESIZE[resize]({"image": image, "boxes": tf.zeros([0, 4])}, scale)
+    return augment.subtract_means(one)["image"], one["scale"]
 
 
 def _factor(size: Tensor, short_side: int, long_side: int, factor: float | None) -> Tensor:
     if factor is not None:
-        return tf.constant(factor, tf.float32)
+        return tf.constant(factor, tf.float64)
     return augment.resize_factor(size, short_side, long_side)
 
 

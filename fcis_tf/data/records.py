@@ -145,13 +145,16 @@ def decode(serialized: bytes, source: str = "record") -> Record:
     )
 
 
-def parse(serialized: Tensor, *, category_ids: Sequence[int], mask_size: int) -> dict[str, Tensor]:
+def parse(
+    serialized: Tensor, *, category_ids: Sequence[int], mask_size: int | None
+) -> dict[str, Tensor]:
     """The `example` dictionary of structures.py from a serialised record, in graph mode.
 
     Args:
         serialized: () string.
         category_ids: raw ids in the order of the network's classes 1..C.
-        mask_size: M, side of the box-frame masks.
+        mask_size: M, side of the box-frame masks; None keeps masks (G, H0, W0) of the whole image,
+            0 or 1.
 
     Raises:
         tf.errors.InvalidArgumentError: an image that cannot be decoded, instances without masks,
@@ -201,7 +204,9 @@ def parse(serialized: Tensor, *, category_ids: Sequence[int], mask_size: int) ->
         "image": image,
         "boxes": boxes,
         "labels": labels,
-        "masks": _box_frame_masks(masks, boxes, tf.shape(image)[:2], mask_size),
+        "masks": _whole_masks(masks, tf.shape(image)[:2])
+        if mask_size is None
+        else _box_frame_masks(masks, boxes, tf.shape(image)[:2], mask_size),
         "crowd": crowd,
         "image_id": values["image/source_id"],
     }
@@ -243,25 +248,40 @@ def _box_frame_masks(masks: Tensor, boxes: Tensor, image_size: Tensor, size: int
     """
 
     def one(pair: tuple[Tensor, Tensor]) -> Tensor:
-        mask = tf.io.decode_png(pair[0], channels=1)
-        tf.debugging.assert_equal(
-            tf.shape(mask)[:2],
-            image_size,
-            "an image/object/mask has another size than its image; convert again",
-        )
-        limit = tf.cast(tf.shape(mask)[:2], tf.float32)
+        mask = _decode_mask_in_graph(pair[0], image_size)
+        limit = tf.cast(image_size, tf.float32)
         low, high = pair[1][:2], pair[1][2:]
         # Only the part under the box is resampled; the rest of a large image costs nothing.
         start = tf.cast(tf.clip_by_value(tf.floor(low) - 1.0, 0.0, limit - 1.0), tf.int32)
         end = tf.cast(tf.clip_by_value(tf.math.ceil(high) + 1.0, 1.0, limit), tf.int32)
         end = tf.maximum(end, start + 1)
-        part = mask[start[0] : end[0], start[1] : end[1], 0] > 0
+        part = mask[start[0] : end[0], start[1] : end[1]]
         frame = tf.cast(tf.concat([start, end], 0), tf.float32)
         sampled = resample(tf.cast(part, tf.float32)[None], frame[None], pair[1][None], size)[0]
         return tf.cast(tf.round(255.0 * sampled), tf.uint8)
 
     spec = tf.TensorSpec([size, size], tf.uint8)
     return tf.map_fn(one, (masks, boxes), fn_output_signature=spec)
+
+
+def _whole_masks(masks: Tensor, image_size: Tensor) -> Tensor:
+    """PNG masks (G,) as (G, H0, W0) uint8, 0 or 1."""
+    decoded = tf.map_fn(
+        lambda mask: tf.cast(_decode_mask_in_graph(mask, image_size), tf.uint8),
+        masks,
+        fn_output_signature=tf.TensorSpec([None, None], tf.uint8),
+    )
+    return tf.reshape(decoded, tf.concat([tf.shape(masks), image_size], 0))
+
+
+def _decode_mask_in_graph(encoded: Tensor, image_size: Tensor) -> Tensor:
+    mask = tf.io.decode_png(encoded, channels=1)
+    tf.debugging.assert_equal(
+        tf.shape(mask)[:2],
+        image_size,
+        "an image/object/mask has another size than its image; convert again",
+    )
+    return mask[..., 0] > 0
 
 
 def record_files(folder: str | Path) -> list[Path]:

@@ -17,6 +17,7 @@ from fcis_tf.geometry.anchors import cell_anchors, grid_anchors
 from fcis_tf.model.backbone import build_backbone
 from fcis_tf.model.heads import ScoreMaps, read_heads
 from fcis_tf.model.postprocess import postprocess
+from fcis_tf.model.postprocess_released import postprocess_released
 from fcis_tf.model.rpn import RpnHead, propose
 from fcis_tf.structures import Detections, Heads, Maps, Proposals, Tensor
 
@@ -107,6 +108,7 @@ class FCIS(keras.Model):
             pre_nms=settings.pre_nms,
             nms_threshold=settings.nms_threshold,
             min_size=settings.min_size,
+            stride=self.stride if settings.grid == "released" else None,
         )
 
     def read(self, maps: Maps, rois: Tensor, labels: Tensor | None = None) -> Heads:
@@ -140,6 +142,26 @@ class FCIS(keras.Model):
             rois = tf.concat([rois, refined], 1)
             valid = tf.concat([valid, valid], 1)
             heads = Heads(*(tf.concat(pair, 1) for pair in zip(heads, again, strict=True)))
+        common: dict[str, Any] = {
+            "min_size": settings.min_size,
+            "nms_threshold": settings.nms_threshold,
+            "max_detections": settings.max_detections,
+            "score_threshold": settings.score_threshold,
+            "vote_iou": settings.vote_iou,
+            "mask_threshold": settings.mask_threshold,
+        }
+        if settings.voting.startswith("released"):
+            processor = "cpu" if settings.voting == "released_cpu" else "gpu"
+            return postprocess_released(
+                rois,
+                valid,
+                heads.class_logits,
+                heads.mask_logits,
+                scale,
+                image_size,
+                processor=processor,
+                **common,
+            )
         return postprocess(
             rois,
             valid,
@@ -147,12 +169,7 @@ class FCIS(keras.Model):
             heads.mask_logits,
             scale,
             original_size,
-            min_size=settings.min_size,
-            nms_threshold=settings.nms_threshold,
-            max_detections=settings.max_detections,
-            score_threshold=settings.score_threshold,
-            vote_iou=settings.vote_iou,
-            mask_threshold=settings.mask_threshold,
             mask_size=settings.mask_size,
             voting=settings.voting,
+            **common,
         )

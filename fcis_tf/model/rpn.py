@@ -64,6 +64,7 @@ def propose(
     pre_nms: int,
     nms_threshold: float,
     min_size: float,
+    stride: int | None = None,
 ) -> Proposals:
     """The best `count` boxes of each image after non-maximum suppression (spec section 3.2).
 
@@ -78,19 +79,24 @@ def propose(
         pre_nms: how many of the best boxes enter the suppression.
         nms_threshold: IoU above which the lower-scored box goes.
         min_size: least height and width in network pixels.
+        stride: network pixels per cell, to leave out the anchors of the last row and column where
+            the image does not fill them, as the released code does.
     """
     rpn = Rpn(tf.stop_gradient(rpn.logits), tf.stop_gradient(rpn.deltas))
-    scores = tf.nn.softmax(rpn.logits)[..., 1]
-    best = tf.math.top_k(scores, tf.minimum(pre_nms, tf.shape(scores)[1]))
-    near = tf.gather(anchors, best.indices)
-    deltas = tf.gather(rpn.deltas, best.indices, batch_dims=1)
-    boxes = box_ops.clip(box_ops.decode(deltas, near), image_size[:, None, :])
+    boxes = box_ops.clip(box_ops.decode(rpn.deltas, anchors), image_size[:, None, :])
     sides = boxes[..., 2:] - boxes[..., :2]
     # A side that clipping has emptied is too small whatever min_size is.
-    large = tf.reduce_all((sides >= min_size) & (sides > 0.0), -1)
+    usable = tf.reduce_all((sides >= min_size) & (sides > 0.0), -1)
+    if stride:
+        middle = 0.5 * (anchors[:, :2] + anchors[:, 2:])
+        whole_cells = stride * tf.floor(image_size / stride)
+        usable &= tf.reduce_all(middle[None] < whole_cells[:, None, :], -1)
+    scores = tf.where(usable, tf.nn.softmax(rpn.logits)[..., 1], -1.0)
+    best = tf.math.top_k(scores, tf.minimum(pre_nms, tf.shape(scores)[1]))
+    boxes = tf.gather(boxes, best.indices, batch_dims=1)
     kept = tf.image.combined_non_max_suppression(
         boxes[:, :, None, :],
-        tf.where(large, best.values, -1.0)[..., None],
+        best.values[..., None],
         max_output_size_per_class=count,
         max_total_size=count,
         iou_threshold=nms_threshold,

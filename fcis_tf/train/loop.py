@@ -98,7 +98,7 @@ def train(
         labels=labels,
         batch_size=config.train.batch_size * strategy.num_replicas_in_sync,
         seed=config.train.seed,
-        start=start,
+        start=start * config.train.accumulate,
         **augmentation(config.data),
     )
     batches = iter(strategy.experimental_distribute_dataset(dataset))
@@ -258,14 +258,15 @@ def _banner(
     def count(weights: list[Any]) -> str:
         return f"{sum(math.prod(w.shape) for w in weights) / 1e6:.2f} M"
 
-    replicas = strategy.num_replicas_in_sync
+    replicas, batches = strategy.num_replicas_in_sync, config.train.accumulate
+    times = f", {batches} times a step" if batches > 1 else ""
     trained, frozen = model.trainable_weights, model.non_trainable_weights
     return "\n".join(
         [
             f"model    {config.model.backbone}, stride {config.model.output_stride}, "
             f"{count(trained)} weights trained, {count(frozen)} fixed, {config.train.precision}",
             f"data     {config.data.train}, {len(labels)} classes",
-            f"devices  {replicas}, {config.train.batch_size} images each",
+            f"devices  {replicas}, {config.train.batch_size} images each{times}",
             f"steps    {start} of {config.train.steps} done",
         ]
     )

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from fcis_tf.geometry import boxes as box_ops
-from fcis_tf.geometry.masks import resample
+from fcis_tf.geometry.masks import resample, resample_pixels
 from fcis_tf.geometry.matching import match, random_keys, subsample
 from fcis_tf.structures import AnchorTargets, Proposals, RoiTargets, Tensor
 
@@ -68,6 +68,7 @@ def roi_targets(
     foreground: float,
     positive_iou: float,
     background_iou: float,
+    top_up: bool,
     pooled_size: int,
 ) -> RoiTargets:
     """Label the proposals and the ground-truth boxes, which join them as further ROIs.
@@ -82,6 +83,7 @@ def roi_targets(
         foreground: see `sampling`.
         positive_iou: least overlap of a positive.
         background_iou: least overlap of a background ROI.
+        top_up: fill a random sample that is too small with any candidates, labelled background.
         pooled_size: p.
     """
     boxes, present = batch["boxes"], batch["labels"] > 0
@@ -92,7 +94,7 @@ def roi_targets(
     background = valid & (overlap < positive_iou) & (overlap >= background_iou)
     if sampling == "random":
         rois, best, positive, background = _draw(
-            rois, best, positive, background, batch["seed"], batch_size, foreground
+            rois, best, positive, background, valid & top_up, batch["seed"], batch_size, foreground
         )
     classes = tf.gather(_one_slot(batch["labels"]), best, batch_dims=1)
     labels = tf.where(positive, classes, tf.where(background, 0, -1))
@@ -105,23 +107,37 @@ def _draw(
     best: Tensor,
     positive: Tensor,
     background: Tensor,
+    spare: Tensor,
     seed: Tensor,
     batch_size: int,
     foreground: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Choose `batch_size` candidates of each image, positives first; fewer leave label -1."""
+    """Choose `batch_size` candidates of each image, positives first.
+
+    Where they are too few, candidates marked `spare` (B, R) that were not drawn as positives
+    become background, over and over if need be (spec section 3.3); without any, labels are -1.
+    """
     count = tf.shape(rois)[1]
     most = round(batch_size * foreground)
     quota = tf.fill([tf.shape(rois)[0]], most)
     positive = subsample(positive, quota, most, random_keys(seed, count, 3))
     rest = batch_size - tf.reduce_sum(tf.cast(positive, tf.int32), 1)
     background = subsample(background, rest, batch_size, random_keys(seed, count, 4))
-    order = 2 * tf.cast(positive, tf.int32) + tf.cast(background, tf.int32)
-    short = tf.maximum(batch_size - count, 0)
-    chosen = tf.math.top_k(tf.pad(order, [[0, 0], [0, short]]), batch_size)
-    index = tf.minimum(chosen.indices, count - 1)
-    rois = tf.gather(rois, index, batch_dims=1)
-    return rois, tf.gather(best, index, batch_dims=1), chosen.values == 2, chosen.values == 1
+    rank = 2 * tf.cast(positive, tf.int32) + tf.cast(background, tf.int32)
+    missing = tf.maximum(batch_size - count, 0)
+    chosen = tf.math.top_k(tf.pad(rank, [[0, 0], [0, missing]]), batch_size)
+    index, rank = tf.minimum(chosen.indices, count - 1), chosen.values
+    spare &= ~positive
+    spares = tf.reduce_sum(tf.cast(spare, tf.int32), 1, keepdims=True)  # (B, 1)
+    order = tf.argsort(
+        tf.where(spare, random_keys(seed, count, 5), -1.0), direction="DESCENDING", stable=True
+    )
+    drawn = tf.reduce_sum(tf.cast(rank > 0, tf.int32), 1, keepdims=True)
+    turn = (tf.range(batch_size)[None] - drawn) % tf.maximum(spares, 1)
+    fill = (rank == 0) & (spares > 0)
+    index = tf.where(fill, tf.gather(order, turn, batch_dims=1), index)
+    rois, best = tf.gather(rois, index, batch_dims=1), tf.gather(best, index, batch_dims=1)
+    return rois, best, rank == 2, (rank == 1) | fill
 
 
 def _one_slot(values: Tensor) -> Tensor:
@@ -147,13 +163,17 @@ def _mask_targets(
     """
     where = tf.where(positive)  # (n, 2)
     instance = tf.stack([where[:, 0], tf.cast(tf.gather_nd(best, where), tf.int64)], -1)
-    masks = tf.gather_nd(_one_slot(batch["masks"]), instance)
-    inside = resample(
-        tf.cast(masks, tf.float32) / 255.0,
-        tf.gather_nd(_one_slot(batch["boxes"]), instance),
-        tf.round(tf.gather_nd(rois, where)),
-        pooled_size,
-    )
+    boxes = tf.gather_nd(_one_slot(batch["boxes"]), instance)
+    chosen, masks = tf.gather_nd(rois, where), _one_slot(batch["masks"])
+    if masks.dtype == tf.uint8:  # box-frame masks
+        masks = tf.cast(tf.gather_nd(masks, instance), tf.float32) / 255.0
+        inside = resample(masks, boxes, tf.round(chosen), pooled_size)
+    else:  # whole images, one at a time: a copy for every ROI would not fit into memory
+        inside = tf.map_fn(
+            lambda one: resample_pixels(tf.gather_nd(masks, one[0]), one[1], one[2], pooled_size),
+            (instance, boxes, chosen),
+            fn_output_signature=tf.TensorSpec([pooled_size, pooled_size]),
+        )
     shape = tf.concat([tf.shape(positive), [pooled_size, pooled_size]], 0)
     bins = tf.cast(inside >= MASK_TARGET_THRESHOLD, tf.int32)
     return tf.scatter_nd(where, bins, tf.cast(shape, tf.int64))

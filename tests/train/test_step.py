@@ -35,13 +35,13 @@ def make_batch(images, side=64, slots=4):
     }
 
 
-def run(strategy, changes, steps):
+def run(strategy, changes, steps, batch=4):
     config = load_config(None, [*TINY, *changes])
     tf.keras.utils.set_random_seed(0)
     with strategy.scope():
         model = FCIS.from_config(config)
         step = TrainStep(model, build_optimizer(config.train), strategy, config.train)
-    data = tf.data.Dataset.from_tensor_slices(make_batch(4)).batch(4).repeat()
+    data = tf.data.Dataset.from_tensor_slices(make_batch(4)).batch(batch).repeat()
     batches = iter(strategy.experimental_distribute_dataset(data))
     losses = [{k: float(v) for k, v in step(batches).items()} for _ in range(steps)]
     return losses, [w.numpy() for w in model.weights], step
@@ -50,20 +50,35 @@ def run(strategy, changes, steps):
 @pytest.mark.parametrize(
     "changes",
     [
-        ["train.sampling=ohem"],
+        ["train.sampling=ohem", "train.ema=0.5"],
         ["train.sampling=random", "train.clip_norm=0.5"],
     ],
     ids=["sgd with ohem", "clipped sgd with random sampling"],
 )
-def test_two_devices_make_the_update_of_one(changes):
-    one = run(tf.distribute.OneDeviceStrategy("/cpu:0"), changes, 3)
-    two = run(mirrored_strategy("/cpu:0", "/cpu:1"), changes, 3)
-    for a, b in zip(one[0], two[0], strict=True):
-        assert a.keys() == b.keys()
-        for name in a:
-            np.testing.assert_allclose(a[name], b[name], rtol=1e-4, atol=1e-6)
-    for a, b in zip(one[1], two[1], strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
+def test_four_images_make_one_update_however_they_are_spread(changes):
+    """Ten steps: on one device, on two, and one image after the other with summed gradients."""
+    steps = 10
+    together = run(tf.distribute.OneDeviceStrategy("/cpu:0"), changes, steps)
+    others = {
+        "two devices": run(mirrored_strategy("/cpu:0", "/cpu:1"), changes, steps),
+        "accumulated": run(
+            tf.distribute.get_strategy(), [*changes, "train.accumulate=4"], steps, batch=1
+        ),
+        "two devices, accumulated": run(
+            mirrored_strategy("/cpu:0", "/cpu:1"), [*changes, "train.accumulate=2"], steps, batch=2
+        ),
+    }
+    start = run(tf.distribute.get_strategy(), changes, 0)
+    assert max(np.abs(a - b).max() for a, b in zip(start[1], together[1], strict=True)) > 1e-3
+    for name, other in others.items():
+        for a, b in zip(together[0], other[0], strict=True):
+            assert a.keys() == b.keys()
+            for term in a:
+                np.testing.assert_allclose(a[term], b[term], rtol=1e-4, atol=1e-6, err_msg=name)
+        for a, b in zip(together[1], other[1], strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5, err_msg=name)
+        for a, b in zip(together[2].average, other[2].average, strict=True):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5, err_msg=name)
 
 
 def test_losses_fall_when_one_batch_is_repeated():

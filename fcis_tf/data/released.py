@@ -1,0 +1,88 @@
+"""Resizing as the released code does it, for ``data.resize: released`` (spec sections 1.1, 3.1).
+
+Pixels are resized in 8-bit fixed point, masks on the whole image, and ground-truth boxes are
+rounded to whole pixels. All of it was checked against OpenCV (tests/golden).
+"""
+
+import tensorflow as tf
+
+from fcis_tf.data.augment import Example, resized_size
+from fcis_tf.structures import Tensor
+
+# OpenCV keeps 11 bits of each bilinear weight.
+WEIGHT_BITS = 11
+
+
+def resize(example: Example, factor: Tensor) -> Example:
+    """Resize the image, its boxes and its whole-image masks; adds `scale`.
+
+    Args:
+        example: boxes in whole pixels; masks, if any, (G, H0, W0) uint8, 0 or 1.
+        factor: () float64 network pixels per original pixel.
+
+    Returns:
+        The example with image (H, W, 3) uint8, boxes of whole pixels, and masks (G, H, W) float32
+        between 0 and 1: they stay fractional.
+    """
+    size = resized_size(tf.shape(example["image"])[:2], factor)
+    resized = example | {
+        "image": resize_image(example["image"], factor, size),
+        "boxes": round_boxes(example["boxes"], factor, size),
+        "scale": tf.cast(factor, tf.float32),
+    }
+    if "masks" in example:
+        masks = tf.cast(example["masks"], tf.float32)[..., None]
+        resized["masks"] = tf.image.resize(masks, size, antialias=False)[..., 0]
+    return resized
+
+
+def resize_image(image: Tensor, factor: Tensor, size: Tensor) -> Tensor:
+    """Bilinear resize of 8-bit pixels with 8-bit results, by exactly `factor`.
+
+    Args:
+        image: (H0, W0, 3) uint8.
+        factor: () float64.
+        size: (2,) int32 height and width of the result.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    shape = tf.shape(image)
+    top, bottom, upper, lower = _taps(shape[0], size[0], factor)
+    left, right, before, after = _taps(shape[1], size[1], factor)
+    pixels = tf.cast(image, tf.int32)
+    rows = (
+        tf.gather(pixels, left, axis=1) * before[:, None]
+        + tf.gather(pixels, right, axis=1) * after[:, None]
+    )
+    # The second pass drops bits before and after the product, so as to fit into 32 bits.
+    shift = tf.bitwise.right_shift
+    first = shift(upper[:, None, None] * shift(tf.gather(rows, top), 4), 16)
+    second = shift(lower[:, None, None] * shift(tf.gather(rows, bottom), 4), 16)
+    return tf.saturate_cast(shift(first + second + 2, 2), tf.uint8)
+
+
+def round_boxes(boxes: Tensor, factor: Tensor, size: Tensor) -> Tensor:
+    """Boxes (G, 4) scaled; first and last pixel are rounded to whole pixels inside the image."""
+    factor, limit = tf.cast(factor, tf.float64), tf.cast(size, tf.float64) - 1.0
+    # Records hold boxes relative to the image, whole pixels are a rounding error off.
+    boxes = tf.cast(boxes, tf.float64) + 1e-3
+    first = tf.round(tf.floor(boxes[:, :2]) * factor)
+    last = tf.round(tf.floor(boxes[:, 2:] - 1.0) * factor)
+    first, last = (tf.clip_by_value(corner, 0.0, limit) for corner in (first, last))
+    return tf.cast(tf.concat([first, last + 1.0], 1), tf.float32)
+
+
+def _taps(before: Tensor, after: Tensor, factor: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The two source pixels of each output pixel along an axis, and their fixed-point weights."""
+    place = (tf.range(after, dtype=tf.float64) + 0.5) / tf.cast(factor, tf.float64) - 0.5
+    place = tf.cast(place, tf.float32)
+    low = tf.floor(place)
+    share = place - low
+    first = tf.cast(low, tf.int32)
+    outside = (first < 0) | (first >= before - 1)
+    share = tf.where(outside, 0.0, share)
+    first = tf.clip_by_value(first, 0, before - 1)
+    one = float(1 << WEIGHT_BITS)
+    weights = [tf.cast(tf.round(part * one), tf.int32) for part in (1.0 - share, share)]
+    return first, tf.minimum(first + 1, before - 1), weights[0], weights[1]
