@@ -59,6 +59,7 @@ class ModelConfig(Section):
     classes: Positive | None = None  # foreground classes C; by default counted from the labels
     group_size: Positive = 7  # k
     pooled_size: Positive = 21  # p
+    score_maps: Literal["joint", "separate"] = "joint"  # separate: an ablation (paper Table 1)
     rpn_channels: Positive = 512
     head_channels: Positive = 1024  # conv_new_1
     anchor_sizes: tuple[float, ...] = (64, 128, 256, 512)  # network pixels at ratio 1

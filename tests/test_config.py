@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -89,3 +91,53 @@ def test_every_shipped_configuration_is_valid(request):
             default = getattr(Config(), section)
             for key in values:
                 assert key in type(default).model_fields
+
+
+def test_parity_stands_for_values_that_others_override(tmp_path):
+    (tmp_path / "own.yaml").write_text("parity: released\npredict: {voting: soft}\n")
+    config = load_config(tmp_path / "own.yaml")
+    assert (config.proposals.grid, config.data.resize) == ("released", "released")
+    assert config.train.roi_top_up and config.predict.voting == "soft"
+    config.save(tmp_path / "run.yaml")
+    again = load_config(tmp_path / "run.yaml", ["parity=released", "data.resize=exact"])
+    assert (again.predict.voting, again.data.resize) == ("released", "exact")
+    assert load_config(tmp_path / "run.yaml", ["parity=best"]) == load_config()
+
+
+@pytest.mark.parametrize("value", ["releasd", "1", "null"])
+def test_an_unknown_parity_is_told(value):
+    with pytest.raises(FcisError, match="parity: expected 'released' or 'best'"):
+        load_config(None, [f"parity={value}"])
+
+
+def test_the_released_mode_has_no_crops():
+    with pytest.raises(FcisError, match=r"data\.crop"):
+        load_config(None, ["parity=released", "data.crop=600"])
+
+
+CONFIGS = sorted(Path("configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_shipped_configuration_loads_and_opens_with_its_command(path):
+    load_config(path)
+    comment = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert f"--config {path}" in "".join(comment) or path.stem == "shapes"
+
+
+def test_the_rows_of_the_papers_tables_differ_where_they_should():
+    def of(name):
+        return load_config(f"configs/fcis_{name}.yaml")
+
+    coco, voc = of("r101_coco"), of("r101_voc")
+    assert of("r101_coco_random").train.sampling == "random" and coco.train.sampling == "ohem"
+    for depth in (50, 152):
+        model = coco.model.model_copy(update={"backbone": f"resnet{depth}"})
+        assert of(f"r{depth}_coco") == coco.model_copy(update={"model": model})
+    assert len(voc.model.anchor_sizes) * len(voc.model.anchor_ratios) == 9
+    assert (voc.train.sampling, voc.train.roi_background_iou) == ("random", 0.1)
+    assert (voc.proposals.min_size, voc.predict.min_size) == (16, 16)
+    # Four images a step: epochs 14 and 22 of 2811 steps.
+    assert round(voc.train.drops[0] * voc.train.steps) == pytest.approx(14 * 2811, abs=20)
+    assert of("r101_voc_separate").model.score_maps == "separate"
+    assert of("r101_voc_invariant").model.group_size == 1

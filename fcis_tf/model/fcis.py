@@ -54,6 +54,7 @@ class FCIS(keras.Model):
             "pooled_size": model.pooled_size,
             "stride": model.output_stride,
         }
+        self.score_map_kind = model.score_maps
         self.proposal_config, self.predict_config = proposals, predict
         self.cell_anchors = cell_anchors(model.anchor_sizes, model.anchor_ratios, self.stride)
         self.backbone = build_backbone(
@@ -113,7 +114,8 @@ class FCIS(keras.Model):
 
     def read(self, maps: Maps, rois: Tensor, labels: Tensor | None = None) -> Heads:
         """What the maps say of rois (B, N, 4); masks are of class `labels` or the best one."""
-        return read_heads(maps, rois, labels, **self.geometry)
+        kind = self.score_map_kind
+        return read_heads(maps, rois, labels, score_maps=kind, **self.geometry)
 
     def refine(self, rois: Tensor, heads: Heads, image_size: Tensor) -> Tensor:
         """ROIs moved by their box deltas and clipped to the image (spec section 6)."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import tensorflow as tf
 from keras import layers
 
 from fcis_tf.model.rpn import head_convolution
@@ -35,11 +36,29 @@ def read_heads(
     rois: Tensor,
     labels: Tensor | None = None,
     *,
+    score_maps: str = "joint",
     group_size: int,
     pooled_size: int,
     stride: int,
 ) -> Heads:
-    """Class logits, box deltas and mask logits of rois (B, N, 4); `labels` as in `ps_assemble`."""
+    """Class logits, box deltas and mask logits of rois (B, N, 4); `labels` as in `ps_assemble`.
+
+    With "joint" `score_maps`, FCIS proper, the two sides of a class answer both questions. With
+    "separate", the ablation of paper Table 1, side 0 only says which class it is and side 1 alone
+    which bins are inside, against a logit of 0.
+    """
     geometry = {"group_size": group_size, "pooled_size": pooled_size, "stride": stride}
-    class_logits, mask_logits = ps_assemble(maps.scores, rois, labels, **geometry)
-    return Heads(class_logits, ps_average(maps.boxes, rois, **geometry), mask_logits)
+    box_deltas = ps_average(maps.boxes, rois, **geometry)
+    if score_maps == "joint":
+        class_logits, mask_logits = ps_assemble(maps.scores, rois, labels, **geometry)
+        return Heads(class_logits, box_deltas, mask_logits)
+    shape = tf.shape(maps.scores)
+    classes = maps.scores.shape[-1] // (2 * group_size * group_size)
+    sides = tf.reshape(maps.scores, [*tf.unstack(shape[:3]), group_size**2, 2, classes])
+    class_maps = tf.reshape(sides[..., 0, :], [*tf.unstack(shape[:3]), group_size**2 * classes])
+    class_logits = ps_average(class_maps, rois, **geometry)
+    if labels is None:
+        labels = 1 + tf.argmax(class_logits[..., 1:], -1, output_type=tf.int32)
+    _, both = ps_assemble(maps.scores, rois, labels, **geometry)
+    inside = both[..., 1]
+    return Heads(class_logits, box_deltas, tf.stack([tf.zeros_like(inside), inside], -1))

@@ -48,29 +48,30 @@ def run(strategy, changes, steps, batch=4):
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "ways"),
     [
-        ["train.sampling=ohem", "train.ema=0.5"],
-        ["train.sampling=random", "train.clip_norm=0.5"],
+        (["train.sampling=ohem", "train.ema=0.5"], ["two devices", "accumulated"]),
+        (["train.sampling=random", "train.clip_norm=0.5"], ["two devices, accumulated"]),
     ],
     ids=["sgd with ohem", "clipped sgd with random sampling"],
 )
-def test_four_images_make_one_update_however_they_are_spread(changes):
-    """Ten steps: on one device, on two, and one image after the other with summed gradients."""
-    steps = 10
-    together = run(tf.distribute.OneDeviceStrategy("/cpu:0"), changes, steps)
-    others = {
-        "two devices": run(mirrored_strategy("/cpu:0", "/cpu:1"), changes, steps),
-        "accumulated": run(
-            tf.distribute.get_strategy(), [*changes, "train.accumulate=4"], steps, batch=1
-        ),
-        "two devices, accumulated": run(
-            mirrored_strategy("/cpu:0", "/cpu:1"), [*changes, "train.accumulate=2"], steps, batch=2
-        ),
+def test_four_images_make_one_update_however_they_are_spread(changes, ways):
+    """Ten steps: on one device, on two, and as sums over smaller batches."""
+
+    def two():
+        return mirrored_strategy("/cpu:0", "/cpu:1")
+
+    spread = {  # strategy, accumulated batches, images a batch
+        "two devices": (two, 1, 4),
+        "accumulated": (tf.distribute.get_strategy, 4, 1),
+        "two devices, accumulated": (two, 2, 2),
     }
+    together = run(tf.distribute.OneDeviceStrategy("/cpu:0"), changes, 10)
     start = run(tf.distribute.get_strategy(), changes, 0)
     assert max(np.abs(a - b).max() for a, b in zip(start[1], together[1], strict=True)) > 1e-3
-    for name, other in others.items():
+    for name in ways:
+        strategy, times, batch = spread[name]
+        other = run(strategy(), [*changes, f"train.accumulate={times}"], 10, batch)
         for a, b in zip(together[0], other[0], strict=True):
             assert a.keys() == b.keys()
             for term in a:

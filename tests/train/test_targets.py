@@ -14,6 +14,7 @@ ROIS = {
     "foreground": 0.25,
     "positive_iou": 0.5,
     "background_iou": 0.1,
+    "top_up": False,
     "pooled_size": 9,
 }
 
@@ -140,3 +141,52 @@ def test_roi_targets_follow_the_specification(rng, sampling):
             mask = batch["masks"][i, best].numpy() / 255.0
             expected = oracle.resample(mask, g, np.round(roi), 9) >= 0.4
             assert (found.masks[i, s].numpy() != expected).mean() < 0.02
+
+
+def top_up_case(rng, batch_size):
+    """One instance; 6 proposals on it, 5 on its edge, 9 far away; the instance joins them."""
+    box = np.array([20.0, 20, 60, 60], np.float32)
+    on = box + rng.uniform(-2, 2, (6, 4))
+    edge = box + np.array([0, 25.0, 0, 25]) + rng.uniform(-2, 2, (5, 4))
+    far = np.array([70.0, 70, 90, 90]) + rng.uniform(-2, 2, (9, 4))
+    boxes = np.concatenate([on, edge, far])[None].astype(np.float32)
+    batch = make_batch(rng, images=1, slots=2, present=1) | {
+        "boxes": tf.constant([[box, [0] * 4]], tf.float32),
+        "labels": tf.constant([[2, -1]]),
+    }
+    proposals = Proposals(boxes, np.zeros([1, 20], np.float32), np.ones([1, 20], bool))
+    return [
+        roi_targets(
+            proposals,
+            batch | {"seed": tf.constant([[draw, 1]])},
+            STD,
+            **ROIS | {"batch_size": batch_size, "top_up": True},
+        )
+        for draw in range(40)
+    ]
+
+
+def test_top_up_fills_the_sample_with_all_but_the_drawn_positives(rng):
+    """Of 7 positives 4 are drawn, all 5 background ROIs, and 7 more of the 17 that are left."""
+    kinds = {}
+    for found in top_up_case(rng, 16):
+        labels = found.labels[0].numpy()
+        assert (labels[:4] == 2).all() and (labels[4:] == 0).all() and len(labels) == 16
+        rows = [tuple(row) for row in found.rois[0].numpy()]
+        drawn, filled = set(rows[:4]), rows[9:]
+        assert len(drawn) == 4 and not drawn & set(filled)
+        assert len(set(filled)) == 7, "one round takes no candidate twice"
+        assert not found.deltas[0].numpy()[9:].any() and not found.masks[0].numpy()[9:].any()
+        for row in filled:
+            kinds[row] = kinds.get(row, 0) + 1
+    # Everything that is left takes its turn, unsampled positives and drawn background too.
+    assert len(kinds) == 21
+
+
+def test_top_up_goes_round_when_there_are_fewer_candidates_than_places(rng):
+    """8 positives of 32 allowed, 7 there; 5 background; 20 places are left for 14 candidates."""
+    for found in top_up_case(rng, 32)[:5]:
+        labels = found.labels[0].numpy()
+        assert (labels == 2).sum() == 7 and (labels == 0).sum() == 25
+        rows = [tuple(row) for row in found.rois[0].numpy()[12:]]
+        assert sorted(rows.count(row) for row in set(rows)) == [1] * 8 + [2] * 6
