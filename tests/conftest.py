@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+# Of the largest value of a golden array.
+TOLERANCE = 1e-4
+DIFFERENCES = pytest.StashKey[dict]()
+
 
 def pytest_configure(config):
     """Two logical devices on one processor stand in for two GPUs."""
@@ -21,5 +25,30 @@ def seed():
 
 
 @pytest.fixture
+def close(request):
+    """``close(stage, found, expected)``: compare with a golden array, remember the difference."""
+
+    def compare(stage, found, expected):
+        found, expected = np.asarray(found), np.asarray(expected)
+        assert found.shape == expected.shape
+        largest = np.abs(expected).max(initial=1e-12)
+        difference = float(np.abs(found - expected).max(initial=0.0) / largest)
+        differences = request.config.stash.setdefault(DIFFERENCES, {})
+        differences[stage] = max(differences.get(stage, 0.0), difference)
+        assert difference <= TOLERANCE, f"{stage}: {difference:.1e} of {largest:.3g}"
+
+    return compare
+
+
+@pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """The largest difference of every stage from the golden arrays, as in docs/parity.md."""
+    differences = config.stash.get(DIFFERENCES, {})
+    if differences:
+        terminalreporter.section("largest difference, relative to the largest reference value")
+    for name, value in differences.items():
+        terminalreporter.line(f"{name:45} {value:.1e}")

@@ -78,11 +78,8 @@ def _taps(before: Tensor, after: Tensor, factor: Tensor) -> tuple[Tensor, Tensor
     place = (tf.range(after, dtype=tf.float64) + 0.5) / tf.cast(factor, tf.float64) - 0.5
     place = tf.cast(place, tf.float32)
     low = tf.floor(place)
-    share = place - low
+    weights = [1.0 - (place - low), place - low]
+    fixed = [tf.cast(tf.round(w * float(1 << WEIGHT_BITS)), tf.int32) for w in weights]
     first = tf.cast(low, tf.int32)
-    outside = (first < 0) | (first >= before - 1)
-    share = tf.where(outside, 0.0, share)
-    first = tf.clip_by_value(first, 0, before - 1)
-    one = float(1 << WEIGHT_BITS)
-    weights = [tf.cast(tf.round(part * one), tf.int32) for part in (1.0 - share, share)]
-    return first, tf.minimum(first + 1, before - 1), weights[0], weights[1]
+    pixels = [tf.clip_by_value(first + step, 0, before - 1) for step in (0, 1)]
+    return (*pixels, *fixed)

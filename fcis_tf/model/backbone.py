@@ -95,7 +95,7 @@ def build_backbone(name: str, *, norm: str, output_stride: int, dtype: str) -> k
 
 
 def _resnet(image: Tensor, name: str, make: "_Layers", output_stride: int) -> list[Tensor]:
-    x = make.unit(image, 64, 7, "conv1", stride=2)
+    x = make.unit(image, RESNET_WIDTHS[0], 7, "conv1", stride=2)
     x = CeilMaxPool(name="pool1_pool", dtype=make.dtype)(x)
     strides = (1, 2, 2, 1) if output_stride == 16 else (1, 2, 1, 1)
     return _stages(x, make.bottleneck, BLOCKS[name], RESNET_WIDTHS, strides)

@@ -68,10 +68,14 @@ class SgdL2(keras.optimizers.SGD):
         super().__init__(learning_rate=learning_rate, momentum=momentum)
         self.decay = decay
 
+    def build(self, variables: list[keras.Variable]) -> None:
+        super().build(variables)
+        self.paths = [variable.path.split("/") for variable in variables]
+
     def update_step(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
-        # Keras hands in the TensorFlow variable, whose name is "layer/kernel:0", on a further
-        # replica "layer/kernel/replica_1:0".
-        path = variable.name.split(":")[0].split("/")
+        # `variable` is TensorFlow's here, on a further replica that replica's, and its name does
+        # not hold the layer's: only its number leads back to the path.
+        path = self.paths[self._get_variable_index(variable)]
         if not set(UNDECAYED) & set(path):
             gradient = gradient + self.decay * tf.cast(variable, gradient.dtype)
         if FAST_LAYER in path:
