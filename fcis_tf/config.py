@@ -81,6 +81,7 @@ class ProposalConfig(Section):
 class TrainConfig(Section):
     """Targets, losses and optimisation (spec sections 2, 3, 5 and 8)."""
 
+    init: str | None = None  # weights to start from, as `fcis import-weights` takes or makes them
     steps: Positive = 240_000
     batch_size: Positive = 1  # images per device and step
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -153,8 +154,6 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
-        if self.data.resize == "released" and self.data.crop:
-            raise ValueError("data.crop: the released code has no crops; set data.resize to exact")
         if self.model.pooled_size < self.model.group_size:
             raise ValueError("model.pooled_size must be at least model.group_size")
         return self

@@ -6,6 +6,25 @@ from pathlib import Path
 
 from fcis_tf.errors import FcisError
 
+COCO_IDS = tuple(i for i in range(1, 91) if i not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
+COCO_NAMES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",
+    "traffic light", "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat",
+    "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "backpack",
+    "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball",
+    "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket",
+    "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple",
+    "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair",
+    "couch", "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse",
+    "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator",
+    "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+VOC_NAMES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
+    "train", "tvmonitor",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -41,6 +60,19 @@ class Labels:
                 f'{path}: expected a list of {{"id", "name"}} or a COCO json with "categories", '
                 f"found {type(fault).__name__}: {fault}"
             ) from None
+
+    @classmethod
+    def known(cls, count: int | None) -> "Labels":
+        """The classes of COCO (80, or no number) or of Pascal VOC (20).
+
+        Raises:
+            FcisError: another number.
+        """
+        if count in (None, 80):
+            return cls(COCO_IDS, COCO_NAMES)
+        if count == 20:
+            return cls(tuple(range(1, 21)), VOC_NAMES)
+        raise FcisError(f"labels: the weights have {count} classes; name them with --labels FILE")
 
     def save(self, path: str | Path) -> None:
         rows = [{"id": i, "name": n} for i, n in zip(self.ids, self.names, strict=True)]

@@ -110,11 +110,6 @@ def test_an_unknown_parity_is_told(value):
         load_config(None, [f"parity={value}"])
 
 
-def test_the_released_mode_has_no_crops():
-    with pytest.raises(FcisError, match=r"data\.crop"):
-        load_config(None, ["parity=released", "data.crop=600"])
-
-
 CONFIGS = sorted(Path("configs").glob("*.yaml"))
 
 

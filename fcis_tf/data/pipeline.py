@@ -71,8 +71,10 @@ def training_dataset(
         resize: "exact", or "released" as the released code; see released.py.
 
     Raises:
-        FcisError: no records, or none with an instance.
+        FcisError: no records, none with an instance, or a crop that `resize` does not do.
     """
+    if resize == "released" and crop:
+        raise FcisError("data.crop: the released code has no crops; set data.resize=exact")
     mask_side = None if resize == "released" else mask_size
     read = partial(parse, category_ids=labels.ids, mask_size=mask_side)
     files = record_files(folder)

@@ -22,6 +22,7 @@ from fcis_tf.evaluate import coco
 from fcis_tf.inference import Predictor, evaluate_model, read_image, write_json
 from fcis_tf.labels import Labels
 from fcis_tf.model.fcis import FCIS
+from fcis_tf.model.import_weights import assign, read_weights
 from fcis_tf.model.weights import BEST, save_weights
 from fcis_tf.progress import Progress
 from fcis_tf.train.optimizer import build_optimizer
@@ -81,6 +82,8 @@ def train(
 
     with strategy.scope():
         model = FCIS.from_config(config)
+        if config.train.init and not tf.train.latest_checkpoint(str(run / "checkpoints")):
+            _initialise(model, config.train.init)
         optimizer = build_optimizer(config.train)
         step = TrainStep(model, optimizer, strategy, config.train)
     done, best = tf.Variable(0, dtype=tf.int64), tf.Variable(-1.0)
@@ -194,6 +197,12 @@ def _prepare(run: Path, config: Config, labels: Labels, resume: bool) -> None:
         labels.save(run / "labels.json")
     except OSError as fault:
         raise FcisError(f"{run}: cannot write the run directory: {fault.strerror}") from None
+
+
+def _initialise(model: FCIS, source: str) -> None:
+    fresh = assign(model, read_weights(source), source, fresh_head=True)
+    news = f"; newly initialised: {', '.join(fresh)}" if fresh else ""
+    print(f"weights  {source}{news}", flush=True)
 
 
 def _restore(checkpoint: tf.train.Checkpoint, manager: tf.train.CheckpointManager) -> None:
