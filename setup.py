@@ -15,6 +15,7 @@ setup(
     python_requires=">=3.11,<3.14",
     install_requires=[
         "faster-coco-eval>=1.8,<1.9",
+        "h5py",
         "keras>=3.15,<3.16",
         "numpy",
         "pillow>=10.1",

@@ -128,7 +128,8 @@ def test_the_rows_of_the_papers_tables_differ_where_they_should():
     assert of("r101_coco_random").train.sampling == "random" and coco.train.sampling == "ohem"
     for depth in (50, 152):
         model = coco.model.model_copy(update={"backbone": f"resnet{depth}"})
-        assert of(f"r{depth}_coco") == coco.model_copy(update={"model": model})
+        train = coco.train.model_copy(update={"init": f"keras:resnet{depth}"})
+        assert of(f"r{depth}_coco") == coco.model_copy(update={"model": model, "train": train})
     assert len(voc.model.anchor_sizes) * len(voc.model.anchor_ratios) == 9
     assert (voc.train.sampling, voc.train.roi_background_iou) == ("random", 0.1)
     assert (voc.proposals.min_size, voc.predict.min_size) == (16, 16)

@@ -10,8 +10,9 @@ from fcis_tf.inference import load_run
 from fcis_tf.model import backbone
 from fcis_tf.model.backbone import build_backbone
 from fcis_tf.model.fcis import FCIS
-from fcis_tf.model.import_weights import assign, from_released, import_run, read_weights
+from fcis_tf.model.import_weights import assign, import_run, read_weights
 from fcis_tf.model.mxnet_params import read_params
+from fcis_tf.model.released_weights import from_released
 from tests.golden import layout
 
 RELEASED = "tests/golden/params_v2.params"
@@ -185,6 +186,14 @@ def test_what_does_not_fit_is_named(narrow):
     for words in ("missing: rpn_cls_score/bias", "not in this model: conv1_conv/bias",
                   "of another shape: conv1_bn/gamma (expected (4,), found (7,))"):  # fmt: skip
         assert words in text
+
+
+def test_channels_that_do_not_divide_are_named():
+    params = read_params(RELEASED)
+    with pytest.raises(FcisError, match=r"file: rpn_bbox_pred/bias: expected channels in groups"):
+        from_released(params | {"arg:rpn_bbox_pred_bias": np.zeros(7)}, "file")
+    del params["arg:rpn_bbox_pred_bias"]
+    assert "rpn_bbox_pred/bias" not in from_released(params, "file")
 
 
 def test_another_number_of_classes_needs_a_word(narrow):
