@@ -29,14 +29,20 @@ from fcis_tf.train.optimizer import build_optimizer
 from fcis_tf.train.step import TrainStep
 
 
-@functools.cache
 def mirrored_strategy(*devices: str) -> tf.distribute.Strategy:
     """The one strategy of this process over some devices, by default over all visible ones.
 
     TensorFlow numbers the collective operations of every strategy from the same start, and refuses
     a number it has seen with another shape: a second strategy over the same devices fails.
     """
-    return tf.distribute.MirroredStrategy(devices or None)
+    visible = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    specs = map(tf.DeviceSpec.from_string, devices or [device.name for device in visible])
+    return _mirrored_strategy(tuple(f"/{spec.device_type}:{spec.device_index}" for spec in specs))
+
+
+@functools.cache
+def _mirrored_strategy(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def train(

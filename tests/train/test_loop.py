@@ -124,6 +124,20 @@ def test_training_lowers_the_loss_and_finds_the_instances(records, tmp_path):
     assert metrics["mask"]["AP50"] > 0.3  # of its own four images; untrained it is 0
 
 
+def test_a_training_starts_from_given_weights(finished, records, tmp_path):
+    """With a rate of 0 they come out as they went in; here on the released code's way."""
+    changes = ["train.steps=1", "train.learning_rate=0", "train.optimizer=sgd", "train.ema=0"]
+    config = configure(records, "parity=released", f"train.init={finished[0]}", *changes)
+    metrics = loop.train(config, tmp_path / "run", strategy=one_device())
+    for a, b in zip(weights(tmp_path / "run"), weights(finished[0]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    again = evaluate_run(finished[0], overrides=["parity=released"], out=tmp_path)
+    assert again.mask == pytest.approx(metrics["mask"], abs=1e-6)
+    missing = configure(records, "train.init=nowhere.params", "train.steps=1")
+    with pytest.raises(FcisError, match=r"nowhere\.params: no such weights"):
+        loop.train(missing, tmp_path / "other", strategy=one_device())
+
+
 def test_a_loss_that_is_not_finite_stops_with_step_and_name(records, tmp_path):
     config = configure(records, "train.steps=50", "train.optimizer=sgd", "train.learning_rate=1e9")
     with pytest.raises(FcisError, match=r"step \d+: loss \w+ is (nan|inf)"):
@@ -156,3 +170,11 @@ def test_records_of_other_classes_stop_with_one_line(records, tmp_path):
 def test_run_directories_are_checked(tmp_path):
     with pytest.raises(FcisError, match="not a run directory"):
         load_run(tmp_path)
+
+
+def test_the_same_devices_have_one_strategy():
+    """However they are named: TensorFlow refuses a second one over the same devices."""
+    named = loop.mirrored_strategy("/cpu:0", "/cpu:1")
+    assert loop.mirrored_strategy() is named
+    assert loop.mirrored_strategy("/device:CPU:0", "/device:CPU:1") is named
+    assert loop.mirrored_strategy("/cpu:0") is not named
