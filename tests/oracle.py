@@ -16,35 +16,73 @@ def iou(a, b):
     return inter / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter)
 
 
+def bin_edges(low, high, cells, p, stride):
+    """Spec section 4.2: the half-open cell range of each bin of an axis, in rational arithmetic."""
+
+    def nearest(value):  # half away from zero, NaN to 0, at most a million pixels away
+        value = 0.0 if np.isnan(value) else float(np.clip(value, -1e6, 1e6))
+        return floor(abs(value) + 0.5) * (1 if value >= 0 else -1)
+
+    start, end = Fraction(nearest(low), stride), Fraction(nearest(high), stride)
+    bin_size = max(end - start, Fraction(1, 10)) / p
+    return [
+        (
+            min(max(floor(start + i * bin_size), 0), cells),
+            min(max(ceil(start + (i + 1) * bin_size), 0), cells),
+        )
+        for i in range(p)
+    ]
+
+
+def bins(rois, rows, columns, k, p, stride):
+    """All that have cells: (ROI, (row, column) of the bin, its cells as slices, position group)."""
+    for r, (y0, x0, y1, x1) in enumerate(rois):
+        across = bin_edges(x0, x1, columns, p, stride)
+        for q, (top, bottom) in enumerate(bin_edges(y0, y1, rows, p, stride)):
+            for c, (left, right) in enumerate(across):
+                if bottom > top and right > left:
+                    group = (q * k // p) * k + c * k // p
+                    yield r, (q, c), (slice(top, bottom), slice(left, right)), group
+
+
 def ps_roi_pool(maps, rois, image_index, k, p, stride):
-    """Spec section 4.2 for (y0, x0, y1, x1) half-open ROIs, in exact rational arithmetic."""
+    """Spec section 4.2 for (y0, x0, y1, x1) half-open ROIs."""
     _, rows, columns, channels = maps.shape
     depth = channels // (k * k)
     out = np.zeros((len(rois), p, p, depth))
-
-    def nearest(value):  # half away from zero
-        return floor(abs(value) + 0.5) * (1 if value >= 0 else -1)
-
-    def edges(low, high, limit):
-        start, end = Fraction(nearest(low), stride), Fraction(nearest(high), stride)
-        bin_size = max(end - start, Fraction(1, 10)) / p
-        return [
-            (
-                min(max(floor(start + i * bin_size), 0), limit),
-                min(max(ceil(start + (i + 1) * bin_size), 0), limit),
-            )
-            for i in range(p)
-        ]
-
-    for r, (y0, x0, y1, x1) in enumerate(rois):
-        for q, (top, bottom) in enumerate(edges(y0, y1, rows)):
-            for c, (left, right) in enumerate(edges(x0, x1, columns)):
-                if bottom <= top or right <= left:
-                    continue
-                group = (q * k // p) * k + c * k // p
-                window = maps[image_index[r], top:bottom, left:right]
-                out[r, q, c] = window[..., group * depth : (group + 1) * depth].mean((0, 1))
+    for r, (q, c), (y, x), group in bins(rois, rows, columns, k, p, stride):
+        window = maps[image_index[r], y, x, group * depth : (group + 1) * depth]
+        out[r, q, c] = window.mean((0, 1))
     return out
+
+
+def ps_assemble(maps, rois, image_index, labels, k, p, stride):
+    """Spec section 4.4: class logits (R, K), mask logits (R, p, p, 2) and their labels."""
+    pooled = ps_roi_pool(maps, rois, image_index, k, p, stride)
+    pooled = pooled.reshape(len(rois), p, p, 2, -1)
+    logits = pooled.max(3).mean((1, 2))
+    chosen = [
+        label if label >= 0 else 1 + row[1:].argmax()
+        for label, row in zip(labels, logits, strict=True)
+    ]
+    masks = [one[..., label] for one, label in zip(pooled, chosen, strict=True)]
+    return logits, np.reshape(masks, (len(rois), p, p, 2)), chosen
+
+
+def ps_assemble_gradient(maps, rois, image_index, labels, of_logits, of_masks, k, p, stride):
+    """Of ``sum(of_logits * logits) + sum(of_masks * masks)`` in the maps; ties go outside."""
+    _, rows, columns, channels = maps.shape
+    cells = maps.reshape(*maps.shape[:3], k * k, 2, channels // (2 * k * k))
+    out = np.zeros(cells.shape)
+    for r, (q, c), (y, x), group in bins(rois, rows, columns, k, p, stride):
+        window, target = cells[image_index[r], y, x, group], out[image_index[r], y, x, group]
+        count = window.shape[0] * window.shape[1]
+        mean = window.mean((0, 1))
+        inside = mean[1] > mean[0]
+        target[:, :, 1] += np.where(inside, of_logits[r], 0) / (p * p * count)
+        target[:, :, 0] += np.where(inside, 0, of_logits[r]) / (p * p * count)
+        target[..., labels[r]] += of_masks[r, q, c] / count
+    return out.reshape(maps.shape)
 
 
 def nms(boxes, scores, threshold):

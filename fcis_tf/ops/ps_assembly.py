@@ -1,26 +1,97 @@
-"""Position-sensitive ROI pooling and the joint inside/outside assembly (paper section 3.2).
+"""What a ROI reads from position-sensitive maps: the one front of two implementations.
 
-A ROI is cut into p x p bins; bin (q, c) averages the whole feature cells it touches, in the map of
-its position group (q * k // p, c * k // p). The bin edges are computed in integers (spec section
-4.2 in exact arithmetic): float edges differ by whole cells between compilers.
+The stock operations of TensorFlow define the semantics, run everywhere and are what an exported
+model holds; the custom operations (``custom_ops/``) compute the same some twenty times faster.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
+from fcis_tf.ops import library, stock
 from fcis_tf.structures import Tensor
 
-# ROI corners are cut to this many pixels so that edge arithmetic fits into int32.
-FAR = 1_000_000.0
+MOST_BINS, MOST_STRIDE = 128, 4096  # as in custom_ops/ps_assembly.h
 
 
-class Bins(NamedTuple):
-    """Feature cells covered by the bins of one axis: ``low <= cell < high``, both (R, p) int32."""
+def ps_assemble(
+    maps: Tensor,
+    rois: Tensor,
+    labels: Tensor | None = None,
+    *,
+    group_size: int,
+    pooled_size: int,
+    stride: int,
+    impl: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Class and mask logits of every ROI from one shared set of maps (spec section 4.4).
 
-    low: Tensor
-    high: Tensor
+    Within each bin the larger of a class's outside and inside scores is evidence for the class; the
+    two together, through a softmax, say whether the bin is inside the instance.
+
+    Args:
+        maps: (B, Hf, Wf, k * k * 2 * K) float32 or bfloat16, channels (gy, gx, side, class).
+        rois: (B, N, 4) float32 (y0, x0, y1, x1) in network pixels.
+        labels: (B, N) int32, the class whose mask logits are returned; values below 0 read class 0.
+            By default each ROI's best foreground class.
+        group_size: k.
+        pooled_size: p, from k to 128.
+        stride: network pixels per feature cell, even.
+        impl: "stock", "custom" or "auto", as `library.use_custom`.
+
+    Returns:
+        class_logits (B, N, K) and mask_logits (B, N, p, p, 2), both float32; differentiable in
+        `maps` only.
+
+    Raises:
+        tf.errors.InvalidArgumentError: an argument has a wrong shape, dtype or value.
+        FcisError: "custom" is asked for and cannot be had.
+    """
+    geometry = {"group_size": group_size, "pooled_size": pooled_size, "stride": stride}
+    maps, rois = checked(maps, rois, sides=2, **geometry)
+    classes = maps.shape[-1] // (2 * group_size**2)
+    shape = tf.shape(rois)
+    if labels is None:
+        flat_labels = tf.fill([shape[0] * shape[1]], -1)
+    else:
+        labels = tf.convert_to_tensor(labels)
+        require(labels.dtype == tf.int32, f"labels: expected int32, found {labels.dtype.name}")
+        require(
+            _rank_is(labels, 2) and tf.reduce_all(tf.shape(labels) == shape[:2]),
+            f"labels: expected the shape (B, N) of rois, found {labels.shape}",
+        )
+        require(tf.reduce_all(labels < classes), f"labels: expected values below {classes}")
+        flat_labels = tf.maximum(tf.reshape(labels, [-1]), 0)
+    custom = library.use_custom(impl)
+    assemble = library.ps_assemble if custom else stock.ps_assemble
+    class_logits, mask_logits = assemble(maps, *flatten(rois), flat_labels, **geometry)
+    p = pooled_size
+    return (
+        tf.reshape(class_logits, [shape[0], shape[1], classes]),
+        tf.reshape(mask_logits, [shape[0], shape[1], p, p, 2]),
+    )
+
+
+def ps_average(
+    maps: Tensor,
+    rois: Tensor,
+    *,
+    group_size: int,
+    pooled_size: int,
+    stride: int,
+    impl: str = "auto",
+) -> Tensor:
+    """Mean (B, N, D) over all bins of maps (B, Hf, Wf, k * k * D) for rois (B, N, 4).
+
+    Arguments, types and errors as in `ps_assemble`.
+    """
+    geometry = {"group_size": group_size, "pooled_size": pooled_size, "stride": stride}
+    maps, rois = checked(maps, rois, sides=1, **geometry)
+    custom = library.use_custom(impl)
+    average = library.ps_average if custom else stock.ps_average
+    means = average(maps, *flatten(rois), **geometry)
+    shape = tf.shape(rois)
+    return tf.reshape(means, [shape[0], shape[1], maps.shape[-1] // group_size**2])
 
 
 def ps_roi_pool(
@@ -32,175 +103,94 @@ def ps_roi_pool(
     pooled_size: int,
     stride: int,
 ) -> Tensor:
-    """Average position-sensitive maps inside the bins of each ROI (spec section 4.2).
+    """The reference: every bin of every ROI, (R, p, p, D) float32 (spec section 4.2).
 
-    Args:
-        maps: (B, Hf, Wf, k * k * D) float32 or bfloat16, channels (gy, gx, d).
-        rois: (R, 4) in network pixels; corners are rounded to whole pixels, half away from zero.
-        image_index: (R,) int32, the image of each ROI, in 0..B-1.
-        group_size: k.
-        pooled_size: p, at least k.
-        stride: network pixels per feature cell, even.
-
-    Returns:
-        (R, p, p, D) float32; 0 in bins outside the map. Differentiable in `maps` only.
-
-    Raises:
-        ValueError: the channel count is not a multiple of k * k.
+    Always stock operations. `rois` are (R, 4) and `image_index` (R,) int32 tells the image of each;
+    all else as in `ps_average`.
     """
-    k, p = group_size, pooled_size
-    channels = maps.shape[-1]
-    if channels is None or channels % (k * k):
-        raise ValueError(f"maps: expected a multiple of {k * k} channels, found {channels}")
-    depth = channels // (k * k)
-    shape = tf.shape(maps)
-    images, rows, columns = shape[0], shape[1], shape[2]
-    rois = tf.cast(tf.stop_gradient(rois), tf.float32)
-    y_bins = bin_edges(rois[:, 0], rois[:, 2], rows, pooled_size=p, stride=stride)
-    x_bins = bin_edges(rois[:, 1], rois[:, 3], columns, pooled_size=p, stride=stride)
-    groups = tf.constant([b * k // p for b in range(p)], tf.int32)
-    cell_group = groups[:, None] * k + groups[None, :]  # (p, p)
-    heights = y_bins.high - y_bins.low
-    widths = x_bins.high - x_bins.low
-    y_steps, x_steps = largest(heights), largest(widths)
-    share = tf.math.divide_no_nan(
-        1.0, tf.cast(heights[:, :, None] * widths[:, None, :], tf.float32)
-    )  # (R, p, p): what one cell adds to its bin
-    first_row = image_index * rows
-
-    def cells(step: Tensor) -> tuple[Tensor, Tensor]:
-        """Row numbers (R, p, p) in `flat` of the step-th cell of each bin, and its weight."""
-        y, x = y_bins.low + step // x_steps, x_bins.low + step % x_steps
-        inside = (y < y_bins.high)[:, :, None] & (x < x_bins.high)[:, None, :]
-        row = (first_row[:, None] + tf.minimum(y, rows - 1))[:, :, None] * columns
-        place = (row + tf.minimum(x, columns - 1)[:, None, :]) * (k * k) + cell_group
-        return place, tf.where(inside, share, 0.0)
-
-    def sum_over_cells(start: Tensor, term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """`start` plus ``term(place, weight)`` for every cell that any bin may touch."""
-        return tf.while_loop(
-            lambda step, total: step < y_steps * x_steps,
-            lambda step, total: (step + 1, total + term(*cells(step))),
-            (0, start),
-            parallel_iterations=1,
-        )[1]
-
-    @tf.custom_gradient
-    def pool(maps: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        flat = tf.reshape(maps, [-1, depth])
-        pooled = sum_over_cells(
-            tf.zeros([tf.shape(rois)[0], p, p, depth]),
-            lambda place, weight: tf.cast(tf.gather(flat, place), tf.float32) * weight[..., None],
-        )
-
-        def gradient(upstream: Tensor) -> Tensor:
-            count = images * rows * columns * k * k
-            total = sum_over_cells(
-                tf.zeros([count, depth]),
-                lambda place, weight: tf.math.unsorted_segment_sum(
-                    upstream * weight[..., None], place, count
-                ),
-            )
-            return tf.cast(tf.reshape(total, shape), maps.dtype)
-
-        return pooled, gradient
-
-    return pool(maps)
+    geometry = {"group_size": group_size, "pooled_size": pooled_size, "stride": stride}
+    rois, image_index = tf.convert_to_tensor(rois), tf.convert_to_tensor(image_index)
+    require(_rank_is(rois, 2), f"rois: expected shape (R, 4), found {rois.shape}")
+    maps, boxes = checked(maps, rois[None], sides=1, images=False, **geometry)
+    require(
+        image_index.dtype == tf.int32,
+        f"image_index: expected int32, found {image_index.dtype.name}",
+    )
+    require(
+        _rank_is(image_index, 1) and tf.size(image_index) == tf.shape(rois)[0],
+        f"image_index: expected one number for each ROI, found shape {image_index.shape}",
+    )
+    images = tf.shape(maps)[0]
+    require(
+        tf.reduce_all((image_index >= 0) & (image_index < images)),
+        "image_index: expected numbers of images in maps",
+    )
+    return stock.ps_roi_pool(maps, boxes[0], image_index, **geometry)
 
 
-def ps_assemble(
+def checked(
     maps: Tensor,
     rois: Tensor,
-    labels: Tensor | None = None,
     *,
+    sides: int,
     group_size: int,
     pooled_size: int,
     stride: int,
+    images: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Class and mask logits of every ROI from one shared set of maps (spec section 4.4).
+    """Maps (B, Hf, Wf, k * k * sides * n) and rois (B, N, 4) as tensors that fit each other.
 
-    Within each bin the larger of a class's outside and inside scores is evidence for the class; the
-    two together, through a softmax, say whether the bin is inside the instance.
-
-    Args:
-        maps: (B, Hf, Wf, k * k * 2 * K), channels (gy, gx, side, class).
-        rois: (B, N, 4) in network pixels.
-        labels: (B, N) int32, the class whose mask logits are returned; values below 0 read class 0.
-            By default each ROI's best foreground class.
-        group_size: k.
-        pooled_size: p.
-        stride: network pixels per feature cell.
-
-    Returns:
-        class_logits (B, N, K) and mask_logits (B, N, p, p, 2), both float32.
+    Raises:
+        tf.errors.InvalidArgumentError: they do not; at once where the shapes are known, else when
+            the graph runs.
     """
-    images, count = tf.shape(rois)[0], tf.shape(rois)[1]
-    pooled = _pool_images(maps, rois, group_size, pooled_size, stride)
-    p, classes = pooled_size, pooled.shape[-1] // 2
-    outside, inside = pooled[..., :classes], pooled[..., classes:]  # (B * N, p, p, K)
-    # On a tie the outside map takes the gradient, as in the released code.
-    evidence = tf.where(inside > outside, inside, outside)
-    class_logits = tf.reshape(tf.reduce_mean(evidence, [1, 2]), [images, count, classes])
-    if labels is None:
-        labels = 1 + tf.argmax(class_logits[..., 1:], -1, output_type=tf.int32)
-    chosen = tf.maximum(tf.reshape(labels, [-1]), 0)
-    sides = tf.reshape(pooled, [-1, p, p, 2, classes])
-    picked = tf.einsum("rpqsc,rc->rpqs", sides, tf.one_hot(chosen, classes))
-    return class_logits, tf.reshape(picked, [images, count, p, p, 2])
-
-
-def ps_average(
-    maps: Tensor, rois: Tensor, *, group_size: int, pooled_size: int, stride: int
-) -> Tensor:
-    """Mean (B, N, D) over all bins of maps (B, Hf, Wf, k * k * D) for rois (B, N, 4)."""
-    pooled = _pool_images(maps, rois, group_size, pooled_size, stride)
-    mean = tf.reduce_mean(pooled, [1, 2])
-    return tf.reshape(mean, [tf.shape(rois)[0], tf.shape(rois)[1], mean.shape[-1]])
-
-
-def bin_edges(low: Tensor, high: Tensor, cells: Tensor, *, pooled_size: int, stride: int) -> Bins:
-    """The feature cells that each bin of an axis touches.
-
-    In units of 1 / (5 * p * stride) of a cell all quantities are integers; the factor 5 is there
-    for the least extent of a ROI, one tenth of a cell.
-
-    Args:
-        low: (R,) lower ROI edge in network pixels.
-        high: (R,) upper edge.
-        cells: number of cells along the axis.
-        pooled_size: p.
-        stride: network pixels per cell, even.
-    """
-    p = pooled_size
-    start, end = _round_half_away(low), _round_half_away(high)
-    extent = tf.maximum(5 * (end - start), stride // 2)
-    index = tf.range(p)[None, :]
-    origin = 5 * p * start[:, None]
-    unit = 5 * p * stride
-    first = (origin + index * extent[:, None]) // unit
-    last = -(-(origin + (index + 1) * extent[:, None]) // unit)
-    return Bins(tf.clip_by_value(first, 0, cells), tf.clip_by_value(last, 0, cells))
-
-
-def largest(values: Tensor) -> Tensor:
-    """Maximum of an int32 tensor, 0 when it is empty."""
-    return tf.reduce_max(tf.pad(tf.reshape(values, [-1]), [[0, 1]]))
-
-
-def _round_half_away(values: Tensor) -> Tensor:
-    finite = tf.where(tf.math.is_nan(values), 0.0, tf.clip_by_value(values, -FAR, FAR))
-    return tf.cast(tf.sign(finite) * tf.floor(tf.abs(finite) + 0.5), tf.int32)
-
-
-def _pool_images(
-    maps: Tensor, rois: Tensor, group_size: int, pooled_size: int, stride: int
-) -> Tensor:
-    images, count = tf.shape(rois)[0], tf.shape(rois)[1]
-    return ps_roi_pool(
-        maps,
-        tf.reshape(rois, [-1, 4]),
-        tf.repeat(tf.range(images), count),
-        group_size=group_size,
-        pooled_size=pooled_size,
-        stride=stride,
+    k = group_size
+    require(1 <= k <= pooled_size, f"group_size: expected 1..{pooled_size}, found {k}")
+    require(
+        pooled_size <= MOST_BINS, f"pooled_size: expected at most {MOST_BINS}, found {pooled_size}"
     )
+    require(
+        2 <= stride <= MOST_STRIDE and stride % 2 == 0,
+        f"stride: expected an even number from 2 to {MOST_STRIDE}, found {stride}",
+    )
+    maps, rois = tf.convert_to_tensor(maps), tf.stop_gradient(tf.convert_to_tensor(rois))
+    require(
+        maps.dtype in (tf.float32, tf.bfloat16),
+        f"maps: expected float32 or bfloat16, found {maps.dtype.name}",
+    )
+    require(rois.dtype == tf.float32, f"rois: expected float32, found {rois.dtype.name}")
+    require(_rank_is(maps, 4), f"maps: expected 4 dimensions, found shape {maps.shape}")
+    channels, unit = maps.shape[-1], sides * k * k
+    require(
+        bool(channels) and channels % unit == 0,
+        f"maps: expected a multiple of {unit} channels, found {channels}",
+    )
+    require(
+        _rank_is(rois, 3) and rois.shape[-1] in (4, None) and tf.shape(rois)[-1] == 4,
+        f"rois: expected shape (B, N, 4), found {rois.shape}",
+    )
+    if images:
+        require(
+            tf.shape(rois)[0] == tf.shape(maps)[0],
+            f"rois: expected as many images as maps {maps.shape}, found {rois.shape}",
+        )
+    return maps, rois
+
+
+def require(condition: Any, message: str) -> None:
+    """Raise InvalidArgumentError now if `condition` is known to be false, else when it runs."""
+    known = tf.get_static_value(condition) if tf.is_tensor(condition) else condition
+    if known is None:
+        tf.debugging.Assert(condition, [message])
+    elif not known:
+        raise tf.errors.InvalidArgumentError(None, None, message)
+
+
+def flatten(rois: Tensor) -> tuple[Tensor, Tensor]:
+    """Rois (B, N, 4) as (B * N, 4) and the image (B * N,) int32 of each."""
+    shape = tf.shape(rois)
+    return tf.reshape(rois, [-1, 4]), tf.repeat(tf.range(shape[0]), shape[1])
+
+
+def _rank_is(tensor: Tensor, rank: int) -> bool:
+    return tensor.shape.rank == rank
