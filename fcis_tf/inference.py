@@ -105,9 +105,9 @@ def resizing(config: Config) -> dict[str, Any]:
 
 
 def load_run(
-    run: Path, overrides: Sequence[str] = (), weights: Path | None = None
+    run: Path, overrides: Sequence[str] = (), weights: Path | None = None, *, ops: str = "auto"
 ) -> tuple[Config, Labels, FCIS]:
-    """The configuration, classes and network of a run directory.
+    """The configuration, classes and network of a run directory; `ops` as in `FCIS`.
 
     Raises:
         FcisError: the directory is not one, or its parts do not fit each other.
@@ -120,7 +120,7 @@ def load_run(
         raise FcisError(
             f"{run}: model.classes is {config.model.classes}, labels.json has {len(labels)}"
         )
-    model = FCIS.from_config(config)
+    model = FCIS.from_config(config, ops=ops)
     load_weights(model, weights or run)
     return config, labels, model
 

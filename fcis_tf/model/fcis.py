@@ -33,6 +33,7 @@ class FCIS(keras.Model):
         proposals: how ROIs are proposed.
         predict: how detections are made.
         precision: float32 or bfloat16 for the convolutions; everything per ROI is float32.
+        ops: "auto", "custom" or "stock" operations for what ROIs read, as `ops.ps_assemble`.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class FCIS(keras.Model):
         predict: PredictConfig,
         *,
         precision: str = "float32",
+        ops: str = "auto",
         **options: Any,
     ) -> None:
         dtype = "float32" if precision == "float32" else f"mixed_{precision}"
@@ -49,7 +51,8 @@ class FCIS(keras.Model):
         if model.classes is None:
             raise FcisError("model.classes: expected a number of foreground classes, found null")
         self.stride, self.classes = model.output_stride, model.classes
-        self.geometry = {
+        self.geometry: dict[str, Any] = {
+            "impl": ops,
             "group_size": model.group_size,
             "pooled_size": model.pooled_size,
             "stride": model.output_stride,
@@ -72,8 +75,8 @@ class FCIS(keras.Model):
         )
 
     @classmethod
-    def from_config(cls, config: Config | dict[str, Any]) -> "FCIS":
-        """Build the network and its weights.
+    def from_config(cls, config: Config | dict[str, Any], *, ops: str = "auto") -> "FCIS":
+        """Build the network and its weights; `ops` as above.
 
         Raises:
             FcisError: `model.classes` is not set.
@@ -81,7 +84,11 @@ class FCIS(keras.Model):
         if isinstance(config, dict):
             config = Config.model_validate(config)
         network = cls(
-            config.model, config.proposals, config.predict, precision=config.train.precision
+            config.model,
+            config.proposals,
+            config.predict,
+            precision=config.train.precision,
+            ops=ops,
         )
         network.config = config
         network(tf.zeros([1, 64, 64, 3]))

@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras import layers
 
 from fcis_tf.model.rpn import head_convolution
-from fcis_tf.ops.ps_assembly import ps_assemble, ps_average
+from fcis_tf.ops import ps_assemble, ps_average
 from fcis_tf.structures import Heads, Maps, Tensor
 
 
@@ -40,6 +40,7 @@ def read_heads(
     group_size: int,
     pooled_size: int,
     stride: int,
+    impl: str = "auto",
 ) -> Heads:
     """Class logits, box deltas and mask logits of rois (B, N, 4); `labels` as in `ps_assemble`.
 
@@ -47,7 +48,12 @@ def read_heads(
     "separate", the ablation of paper Table 1, side 0 only says which class it is and side 1 alone
     which bins are inside, against a logit of 0.
     """
-    geometry = {"group_size": group_size, "pooled_size": pooled_size, "stride": stride}
+    geometry: dict[str, Any] = {
+        "group_size": group_size,
+        "pooled_size": pooled_size,
+        "stride": stride,
+        "impl": impl,
+    }
     box_deltas = ps_average(maps.boxes, rois, **geometry)
     if score_maps == "joint":
         class_logits, mask_logits = ps_assemble(maps.scores, rois, labels, **geometry)

@@ -107,13 +107,9 @@ def build() -> Path:
             _run([*command, "-c", str(folder / "ps_assembly.cu"), "-o", objects[0]], target)
             runtime = Path(nvcc).resolve().parents[1] / "lib64"
             objects += ["-DFCIS_CUDA", f"-L{runtime}", "-lcudart_static", "-lrt", "-ldl"]
-        command = [
-            cxx,
-            *FLAGS,
-            *tf.sysconfig.get_compile_flags(),
-            str(folder / "ps_assembly_op.cc"),
-        ]
-        command += [*objects, "-o", str(library), *tf.sysconfig.get_link_flags()]
+        command = [cxx, *FLAGS, *tf.sysconfig.get_compile_flags()]
+        command += [str(folder / "ps_assembly_op.cc"), *objects, "-o", str(library)]
+        command += tf.sysconfig.get_link_flags()
         _run(command, target)
         os.replace(library, target)
     return target

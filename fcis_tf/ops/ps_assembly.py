@@ -4,6 +4,7 @@ The stock operations of TensorFlow define the semantics, run everywhere and are 
 model holds; the custom operations (``custom_ops/``) compute the same some twenty times faster.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import tensorflow as tf
@@ -47,7 +48,11 @@ def ps_assemble(
         tf.errors.InvalidArgumentError: an argument has a wrong shape, dtype or value.
         FcisError: "custom" is asked for and cannot be had.
     """
-    geometry = {"group_size": group_size, "pooled_size": pooled_size, "stride": stride}
+    geometry: dict[str, int] = {
+        "group_size": group_size,
+        "pooled_size": pooled_size,
+        "stride": stride,
+    }
     maps, rois = checked(maps, rois, sides=2, **geometry)
     classes = maps.shape[-1] // (2 * group_size**2)
     shape = tf.shape(rois)
@@ -60,8 +65,9 @@ def ps_assemble(
             _rank_is(labels, 2) and tf.reduce_all(tf.shape(labels) == shape[:2]),
             f"labels: expected the shape (B, N) of rois, found {labels.shape}",
         )
-        require(tf.reduce_all(labels < classes), f"labels: expected values below {classes}")
-        flat_labels = tf.maximum(tf.reshape(labels, [-1]), 0)
+        below = tf.reduce_all(labels < classes)
+        with require(below, f"labels: expected values below {classes}"):
+            flat_labels = tf.maximum(tf.reshape(labels, [-1]), 0)
     custom = library.use_custom(impl)
     assemble = library.ps_assemble if custom else stock.ps_assemble
     class_logits, mask_logits = assemble(maps, *flatten(rois), flat_labels, **geometry)
@@ -85,7 +91,11 @@ def ps_average(
 
     Arguments, types and errors as in `ps_assemble`.
     """
-    geometry = {"group_size": group_size, "pooled_size": pooled_size, "stride": stride}
+    geometry: dict[str, int] = {
+        "group_size": group_size,
+        "pooled_size": pooled_size,
+        "stride": stride,
+    }
     maps, rois = checked(maps, rois, sides=1, **geometry)
     custom = library.use_custom(impl)
     average = library.ps_average if custom else stock.ps_average
@@ -108,7 +118,11 @@ def ps_roi_pool(
     Always stock operations. `rois` are (R, 4) and `image_index` (R,) int32 tells the image of each;
     all else as in `ps_average`.
     """
-    geometry = {"group_size": group_size, "pooled_size": pooled_size, "stride": stride}
+    geometry: dict[str, int] = {
+        "group_size": group_size,
+        "pooled_size": pooled_size,
+        "stride": stride,
+    }
     rois, image_index = tf.convert_to_tensor(rois), tf.convert_to_tensor(image_index)
     require(_rank_is(rois, 2), f"rois: expected shape (R, 4), found {rois.shape}")
     maps, boxes = checked(maps, rois[None], sides=1, images=False, **geometry)
@@ -120,12 +134,9 @@ def ps_roi_pool(
         _rank_is(image_index, 1) and tf.size(image_index) == tf.shape(rois)[0],
         f"image_index: expected one number for each ROI, found shape {image_index.shape}",
     )
-    images = tf.shape(maps)[0]
-    require(
-        tf.reduce_all((image_index >= 0) & (image_index < images)),
-        "image_index: expected numbers of images in maps",
-    )
-    return stock.ps_roi_pool(maps, boxes[0], image_index, **geometry)
+    within = tf.reduce_all((image_index >= 0) & (image_index < tf.shape(maps)[0]))
+    with require(within, "image_index: expected numbers of images in maps"):
+        return stock.ps_roi_pool(maps, boxes[0], tf.identity(image_index), **geometry)
 
 
 def checked(
@@ -169,21 +180,22 @@ def checked(
         _rank_is(rois, 3) and rois.shape[-1] in (4, None) and tf.shape(rois)[-1] == 4,
         f"rois: expected shape (B, N, 4), found {rois.shape}",
     )
-    if images:
-        require(
-            tf.shape(rois)[0] == tf.shape(maps)[0],
-            f"rois: expected as many images as maps {maps.shape}, found {rois.shape}",
-        )
-    return maps, rois
+    same = not images or tf.shape(rois)[0] == tf.shape(maps)[0]
+    with require(same, f"rois: expected as many images as maps {maps.shape}, found {rois.shape}"):
+        return maps, tf.identity(rois)
 
 
-def require(condition: Any, message: str) -> None:
-    """Raise InvalidArgumentError now if `condition` is known to be false, else when it runs."""
+def require(condition: Any, message: str) -> AbstractContextManager:
+    """Raise InvalidArgumentError now if `condition` is known to be false, else when it runs.
+
+    Operations made in the returned context wait for that.
+    """
     known = tf.get_static_value(condition) if tf.is_tensor(condition) else condition
     if known is None:
-        tf.debugging.Assert(condition, [message])
-    elif not known:
+        return tf.control_dependencies([tf.debugging.Assert(condition, [message])])
+    if not known:
         raise tf.errors.InvalidArgumentError(None, None, message)
+    return nullcontext()
 
 
 def flatten(rois: Tensor) -> tuple[Tensor, Tensor]:

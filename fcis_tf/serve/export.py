@@ -126,7 +126,7 @@ def export(run: Path, out: Path, *, overrides: tuple[str, ...] = ()) -> Path:
     """
     if out.exists():
         raise FcisError(f"{out}: exists; export to another version number")
-    config, labels, model = load_run(run, overrides)
+    config, labels, model = load_run(run, overrides, ops="stock")
     served = Served(model, config, labels.ids)
     partial = out.with_name(f"partial.{out.name}")
     shutil.rmtree(partial, ignore_errors=True)
