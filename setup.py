@@ -1,8 +1,34 @@
 """Packaging. TensorFlow is an extra: its CPU and GPU packages must not both be installed."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+
+class Build(build_py):
+    """Takes the sources of the custom operations along, and compiles them where it can.
+
+    The environment that pip builds in has no TensorFlow, but the one it installs into may: a Python
+    that ignores pip's variables sees that one. Where it has none yet, the first use compiles.
+    """
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / "fcis_tf" / "custom_ops"
+            shutil.copytree(
+                "custom_ops", target, ignore=shutil.ignore_patterns("build"), dirs_exist_ok=True
+            )
+        found = subprocess.run(
+            [sys.executable, "-I", "-c", "import tensorflow"], capture_output=True
+        )
+        if found.returncode == 0:
+            subprocess.run([sys.executable, "-I", "fcis_tf/ops/build.py"])
+
 
 setup(
     name="fcis_tf",
@@ -11,6 +37,7 @@ setup(
     long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
+    cmdclass={"build_py": Build},
     packages=find_packages(include=["fcis_tf", "fcis_tf.*"]),
     python_requires=">=3.11,<3.14",
     install_requires=[

@@ -55,6 +55,7 @@ def _checks() -> dict[str, Callable[[], tuple[str, str]]]:
         "devices": _devices,
         "arithmetic": _arithmetic,
         "assembly": _assembly,
+        "custom ops": _custom_assembly,
         "masks": _masks,
     }
 
@@ -146,19 +147,41 @@ def _arithmetic() -> tuple[str, str]:
 
 
 def _assembly() -> tuple[str, str]:
+    error = _assembly_error("stock")
+    return ("ok" if error < 1e-5 else "FAILS"), f"stock operations, off by {error:.1e}"
+
+
+def _custom_assembly() -> tuple[str, str]:
+    from fcis_tf.ops import library
+
+    found = library.load()
+    if found.operations is None:
+        return "WARN", f"stock operations are used instead, which are slower: {found.fault}"
+    error = _assembly_error("custom")
+    devices = "processor and GPU" if "-cuda-" in found.path else "processor"
+    choice = "" if library.use_custom() else f"; not used, FCIS_OPS={os.environ['FCIS_OPS']}"
+    return (
+        "ok" if error < 1e-5 else "FAILS",
+        f"{found.path} for {devices}, off by {error:.1e}{choice}",
+    )
+
+
+def _assembly_error(impl: str) -> float:
     import numpy as np
     import tensorflow as tf
 
-    from fcis_tf.ops import ps_roi_pool
+    from fcis_tf.ops import ps_assemble
 
     # Maps that hold their own row number: a bin of whole cells averages to their middle.
-    maps = tf.tile(tf.range(14.0)[None, :, None, None], [1, 1, 14, 49])
-    roi = tf.constant([[0.0, 0.0, 112.0, 112.0]])
-    found = ps_roi_pool(maps, roi, tf.constant([0]), group_size=7, pooled_size=7, stride=8)[
-        0, :, 0, 0
-    ]
-    error = float(np.abs(found - (2 * np.arange(7) + 0.5)).max())
-    return ("ok" if error < 1e-5 else "FAILS"), f"stock operations, off by {error:.1e}"
+    maps = tf.tile(tf.range(14.0)[None, :, None, None], [1, 1, 14, 49 * 2 * 2])
+    roi = tf.constant([[[0.0, 0.0, 112.0, 112.0]]])
+    with tf.GradientTape() as tape:
+        tape.watch(maps)
+        _, masks = ps_assemble(maps, roi, group_size=7, pooled_size=7, stride=8, impl=impl)
+        total = tf.reduce_sum(masks)
+    error = np.abs(masks[0, 0, :, 0, 1] - (2 * np.arange(7) + 0.5)).max()
+    # 49 bins hand one unit to each of two sides.
+    return float(max(error, abs(tf.reduce_sum(tape.gradient(total, maps)) - 98.0)))
 
 
 def _masks() -> tuple[str, str]:

@@ -59,7 +59,7 @@ def ps_roi_pool(maps, rois, image_index, k, p, stride):
 def ps_assemble(maps, rois, image_index, labels, k, p, stride):
     """Spec section 4.4: class logits (R, K), mask logits (R, p, p, 2) and their labels."""
     pooled = ps_roi_pool(maps, rois, image_index, k, p, stride)
-    pooled = pooled.reshape(len(rois), p, p, 2, -1)
+    pooled = pooled.reshape(len(rois), p, p, 2, maps.shape[-1] // (2 * k * k))
     logits = pooled.max(3).mean((1, 2))
     chosen = [
         label if label >= 0 else 1 + row[1:].argmax()

@@ -48,7 +48,7 @@ def ps_assemble(
         tf.errors.InvalidArgumentError: an argument has a wrong shape, dtype or value.
         FcisError: "custom" is asked for and cannot be had.
     """
-    geometry: dict[str, int] = {
+    geometry: dict[str, Any] = {
         "group_size": group_size,
         "pooled_size": pooled_size,
         "stride": stride,
@@ -91,7 +91,7 @@ def ps_average(
 
     Arguments, types and errors as in `ps_assemble`.
     """
-    geometry: dict[str, int] = {
+    geometry: dict[str, Any] = {
         "group_size": group_size,
         "pooled_size": pooled_size,
         "stride": stride,
@@ -118,7 +118,7 @@ def ps_roi_pool(
     Always stock operations. `rois` are (R, 4) and `image_index` (R,) int32 tells the image of each;
     all else as in `ps_average`.
     """
-    geometry: dict[str, int] = {
+    geometry: dict[str, Any] = {
         "group_size": group_size,
         "pooled_size": pooled_size,
         "stride": stride,

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The kernels without TensorFlow: values, sanitizers, and where nvcc is present the CUDA build.
+# Then random calls of the built operations against the oracle. CALLS and ROUNDS say how many.
+set -euo pipefail
+source "$(dirname "$0")/../scripts/environment.sh"
+make --no-print-directory -C custom_ops check sanitize ROUNDS="${ROUNDS:-150}"
+if command -v nvcc >/dev/null; then
+  make --no-print-directory -C custom_ops cuda gpu
+else
+  echo "skipped: CUDA kernels are not compiled, there is no nvcc"
+fi
+python custom_ops/tests/fuzz.py --calls "${CALLS:-2000}"
