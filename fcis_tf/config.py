@@ -121,6 +121,7 @@ class PredictConfig(Section):
     """From heads to detections (spec sections 6 and 7)."""
 
     batch_size: Positive = 1
+    precision: Literal["float32", "bfloat16"] | None = None  # of convolutions; null as in training
     iterations: Literal[1, 2] = 2
     min_size: float = 2.0  # network pixels
     nms_threshold: Fraction = 0.3

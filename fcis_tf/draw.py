@@ -14,6 +14,7 @@ from fcis_tf.evaluate import coco
 from fcis_tf.inference import Instances, Predictor, first, load_run, read_image, resizing
 from fcis_tf.labels import Labels
 from fcis_tf.model.backbone import PIXEL_MEANS
+from fcis_tf.model.fold import fold
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -40,7 +41,8 @@ def draw_predictions(
     files = list(first(iter(_image_files(paths)), limit))
     if not files:
         raise FcisError(f"{paths[0] if paths else 'paths'}: no image files found")
-    _, labels, model = load_run(run, overrides)
+    _, labels, trained = load_run(run, overrides)
+    model = fold(trained)
     predictor = Predictor(model)
     out.mkdir(parents=True, exist_ok=True)
     written, results = [], []

@@ -19,6 +19,7 @@ from fcis_tf.evaluate import coco
 from fcis_tf.geometry.paste import paste_masks
 from fcis_tf.labels import Labels
 from fcis_tf.model.fcis import FCIS
+from fcis_tf.model.fold import fold
 from fcis_tf.model.weights import load_weights
 
 
@@ -89,7 +90,7 @@ class Predictor:
 
 def predict(model: FCIS, images: Iterable[np.ndarray]) -> list[Instances]:
     """Instances of each uint8 (H, W, 3) RGB image; the images may differ in size."""
-    predictor = Predictor(model)
+    predictor = Predictor(fold(model))
     return [predictor.image(image) for image in images]
 
 
@@ -120,7 +121,7 @@ def load_run(
         raise FcisError(
             f"{run}: model.classes is {config.model.classes}, labels.json has {len(labels)}"
         )
-    model = FCIS.from_config(config, ops=ops)
+    model = FCIS.from_config(config, precision=config.predict.precision, ops=ops)
     load_weights(model, weights or run)
     return config, labels, model
 
@@ -191,7 +192,7 @@ def evaluate_run(
     if not records:
         raise FcisError("data.validation: no validation records configured; name --records FOLDER")
     metrics, results = evaluate_model(
-        Predictor(model), records, labels, limit=limit, progress=progress
+        Predictor(fold(model)), records, labels, limit=limit, progress=progress
     )
     out = out or run / "evaluation"
     out.mkdir(parents=True, exist_ok=True)

@@ -42,9 +42,12 @@ def random_call(rng):
 
 
 def agree(found, expected, tolerance):
-    """Whether both are equal to `tolerance` of the largest expected value."""
+    """Whether both are equal to `tolerance` of the largest expected value, or of 0.1.
+
+    Maps are N(0, 1): less than that is what is left when their sums cancel.
+    """
     found = tf.cast(found, tf.float32).numpy().astype(np.float64)
-    largest = np.abs(expected).max(initial=1e-3)
+    largest = np.abs(expected).max(initial=0.1)
     return found.shape == expected.shape and bool(
         (np.abs(found - expected) <= tolerance * largest).all()
     )

@@ -68,8 +68,13 @@ def resize(example: Example, factor: Tensor) -> Example:
     """Resize the image and scale its boxes; adds `scale`. Box-frame masks do not change."""
     size = resized_size(tf.shape(example["image"])[:2], factor)
     factor = tf.cast(factor, tf.float32)
+    image = tf.cond(
+        factor == 1.0,
+        lambda: tf.cast(example["image"], tf.float32),
+        lambda: resize_image(example["image"], factor, tf.zeros([2], tf.int32), size),
+    )
     return example | {
-        "image": resize_image(example["image"], factor, tf.zeros([2], tf.int32), size),
+        "image": image,
         "boxes": box_ops.clip(example["boxes"] * factor, tf.cast(size, tf.float32)),
         "scale": factor,
     }

@@ -31,6 +31,23 @@ def resample(
     return tf.matmul(tf.matmul(down, masks), across, transpose_b=True)
 
 
+def resample_mean(
+    masks: Tensor, weights: Tensor, source: Tensor, target: Tensor, size: Tensor
+) -> Tensor:
+    """``tensordot(weights, resample(masks, source, target, size), 1)`` without the R results.
+
+    One product over all masks and columns at once, which is several times faster.
+    """
+    masks = tf.cast(masks, tf.float32) * weights[:, None, None]
+    columns = tf.shape(masks)[2]
+    down = _interpolation(source[:, 0::2], target[:, 0::2], tf.shape(masks)[1], size)
+    across = _interpolation(source[:, 1::2], target[:, 1::2], columns, size)
+    rows = tf.transpose(tf.matmul(down, masks), [1, 0, 2])  # (size, R, columns)
+    rows = tf.reshape(rows, [size, -1])
+    across = tf.reshape(tf.transpose(across, [0, 2, 1]), [-1, size])
+    return tf.matmul(rows, across)
+
+
 def resample_pixels(mask: Tensor, box: Tensor, roi: Tensor, size: int) -> Tensor:
     """A whole-image mask in a ROI, by way of a canvas of the ROI's pixels.
 

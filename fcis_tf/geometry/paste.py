@@ -1,5 +1,8 @@
 """Box-frame masks onto the pixels of an image."""
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 
 
@@ -21,28 +24,41 @@ def paste_masks(
         (n, height, width) bool.
     """
     pasted = np.zeros((len(votes), height, width), bool)
-    for mask, (y0, x0, y1, x1), canvas in zip(votes, boxes, pasted, strict=True):
-        first_row, rows = _weights(y0, y1, height, mask.shape[0])
-        first_column, columns = _weights(x0, x1, width, mask.shape[1])
-        if rows.size and columns.size:
-            values = rows @ mask @ columns.T
-            canvas[
-                first_row : first_row + len(rows), first_column : first_column + len(columns)
-            ] = values >= threshold
+    size = votes.shape[1]
+    for mask, (y0, x0, y1, x1), canvas in zip(votes, boxes.tolist(), pasted, strict=True):
+        top, rows = _taps(y0, y1, height, size)
+        left, columns = _taps(x0, x1, width, size)
+        # Columns first: the larger product then copies whole rows.
+        values = _interpolate(np.ascontiguousarray(_interpolate(mask.T, columns).T), rows)
+        canvas[top : top + values.shape[0], left : left + values.shape[1]] = values >= threshold
     return pasted
 
 
-def _weights(low: float, high: float, limit: int, cells: int) -> tuple[int, np.ndarray]:
-    """First pixel whose centre is in [low, high), and weights (pixels, cells) from there on."""
-    first = max(int(np.ceil(low - 0.5)), 0)
-    last = min(int(np.ceil(high - 0.5)), limit)
-    if last <= first:
-        return first, np.zeros((0, cells), np.float32)
-    place = (np.arange(first, last) + 0.5 - low) / (high - low) * cells - 0.5
+class Taps(NamedTuple):
+    """Between which two cells each pixel centre lies, and how far along."""
+
+    below: np.ndarray  # (pixels,) int
+    above: np.ndarray  # (pixels,) int
+    fraction: np.ndarray  # (pixels, 1) float32
+
+
+def _taps(low: float, high: float, limit: int, cells: int) -> tuple[int, Taps]:
+    """First pixel whose centre is in [low, high), and where it and those after it lie."""
+    first = max(math.ceil(low - 0.5), 0)
+    last = max(min(math.ceil(high - 0.5), limit), first)
+    scale = cells / (high - low) if last > first else 0.0
+    place = (np.arange(first, last) + (0.5 - low)) * scale - 0.5
     place = np.clip(place, 0, cells - 1)
-    below = np.minimum(place.astype(np.int64), max(cells - 2, 0))
-    weights = np.zeros((last - first, cells), np.float32)
-    row = np.arange(last - first)
-    weights[row, np.minimum(below + 1, cells - 1)] = place - below
-    weights[row, below] += 1 - (place - below) if cells > 1 else 1
-    return first, weights
+    below = place.astype(np.int64)
+    fraction = (place - below).astype(np.float32)[:, None]
+    return first, Taps(below, np.minimum(below + 1, cells - 1), fraction)
+
+
+def _interpolate(values: np.ndarray, taps: Taps) -> np.ndarray:
+    """(cells, n) -> (pixels, n), linear along the first axis."""
+    lower = values[taps.below]
+    mixed = values[taps.above]
+    mixed -= lower
+    mixed *= taps.fraction
+    mixed += lower
+    return mixed

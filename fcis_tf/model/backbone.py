@@ -81,7 +81,7 @@ def build_backbone(name: str, *, norm: str, output_stride: int, dtype: str) -> k
     Args:
         name: resnet50, resnet101, resnet152 or small.
         norm: frozen_batch (fixed statistics; stages 1 and 2 frozen; gamma and beta of the later
-            ones trained), group, or sync_batch.
+            ones trained), group, sync_batch, or folded (none, and convolutions with a bias).
         output_stride: 16 or 8 network pixels per cell of both outputs.
         dtype: a Keras dtype policy, float32 or mixed_bfloat16.
     """
@@ -154,7 +154,7 @@ class _Layers:
         dilation: int = 1,
         relu: bool = True,
     ) -> Tensor:
-        """Convolution without bias, normalisation and, unless told otherwise, ReLU."""
+        """Convolution, normalisation and, unless told otherwise, ReLU."""
         x = self.normalise(self.convolve(x, width, size, f"{name}_conv", stride, dilation), name)
         return self.relu(x, f"{name}_relu") if relu else x
 
@@ -189,6 +189,8 @@ class _Layers:
 
     def normalise(self, x: Tensor, name: str) -> Tensor:
         name = f"{name}_bn"
+        if self.norm == "folded":
+            return x
         if self.norm == "group":
             return GroupNorm(8, name=name, dtype=self.dtype)(x)
         if self.norm == "frozen_batch":
@@ -202,6 +204,7 @@ class _Layers:
     ) -> Tensor:
         """Padded by the same amount on all sides, also with a stride."""
         pad = dilation * (size - 1) // 2
+        folded = self.norm == "folded"
         if stride > 1 and pad:
             x = layers.ZeroPadding2D(pad, name=f"{name}_pad", dtype=self.dtype)(x)
         return layers.Conv2D(
@@ -210,8 +213,8 @@ class _Layers:
             strides=stride,
             dilation_rate=dilation,
             padding="same" if stride == 1 else "valid",
-            use_bias=False,
-            kernel_initializer="he_normal",
+            use_bias=folded,
+            kernel_initializer="zeros" if folded else "he_normal",
             name=name,
             dtype=self.dtype,
         )(x)

@@ -50,6 +50,7 @@ class FCIS(keras.Model):
         super().__init__(dtype=dtype, **options)
         if model.classes is None:
             raise FcisError("model.classes: expected a number of foreground classes, found null")
+        self.precision = precision
         self.stride, self.classes = model.output_stride, model.classes
         self.geometry: dict[str, Any] = {
             "impl": ops,
@@ -75,8 +76,11 @@ class FCIS(keras.Model):
         )
 
     @classmethod
-    def from_config(cls, config: Config | dict[str, Any], *, ops: str = "auto") -> "FCIS":
-        """Build the network and its weights; `ops` as above.
+    def from_config(
+        cls, config: Config | dict[str, Any], *, precision: str | None = None, ops: str = "auto"
+    ) -> "FCIS":
+        """Build the network and its weights; `precision`, by default that of training, and `ops`
+        as above.
 
         Raises:
             FcisError: `model.classes` is not set.
@@ -87,12 +91,16 @@ class FCIS(keras.Model):
             config.model,
             config.proposals,
             config.predict,
-            precision=config.train.precision,
+            precision=precision or config.train.precision,
             ops=ops,
         )
         network.config = config
-        network(tf.zeros([1, 64, 64, 3]))
+        network.build_maps()
         return network
+
+    def build_maps(self) -> None:
+        """Make all weights."""
+        self(tf.zeros([1, 64, 64, 3]))
 
     def call(self, image: Tensor, training: bool = False) -> Maps:
         """Image (B, H, W, 3), RGB less the channel means -> all maps of the network."""

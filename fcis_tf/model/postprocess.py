@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from fcis_tf.geometry import boxes as box_ops
-from fcis_tf.geometry.masks import resample
+from fcis_tf.geometry.masks import resample, resample_mean
 from fcis_tf.structures import Detections, Tensor
 
 
@@ -50,12 +50,9 @@ def postprocess(
     Returns:
         Detections in original pixels, their boxes tight around ``masks >= mask_threshold``.
     """
-    sides = rois[..., 2:] - rois[..., :2]
-    usable = valid & tf.reduce_all(sides >= min_size, -1)
-    scale = scale[:, None, None]
     limits = tf.cast(original_size, tf.float32)
-    boxes = box_ops.clip(rois / scale, limits[:, None, :])
-    scores = tf.nn.softmax(class_logits)[..., 1:] * tf.cast(usable, tf.float32)[..., None]
+    boxes = box_ops.clip(rois / scale[:, None, None], limits[:, None, :])
+    scores = class_scores(rois, valid, class_logits, min_size)
     inside = tf.sigmoid(mask_logits[..., 1] - mask_logits[..., 0])
     kept = tf.image.combined_non_max_suppression(
         boxes[:, :, None, :],
@@ -72,7 +69,7 @@ def postprocess(
         tf.cast(kept.nmsed_classes, tf.int32),
         valid,
         boxes,
-        tf.round(rois) / scale,  # where the bins of a ROI were pooled
+        tf.round(rois) / scale[:, None, None],  # where the bins of a ROI were pooled
         scores,
         inside,
         limits,
@@ -88,6 +85,13 @@ def postprocess(
         masks=masks,
         valid=valid & seen,
     )
+
+
+def class_scores(rois: Tensor, valid: Tensor, class_logits: Tensor, min_size: float) -> Tensor:
+    """Probabilities (B, N, C) of the foreground classes, 0 for ROIs that are not to be used."""
+    sides = rois[..., 2:] - rois[..., :2]
+    usable = valid & tf.reduce_all(sides >= min_size, -1)
+    return tf.nn.softmax(class_logits)[..., 1:] * tf.cast(usable, tf.float32)[..., None]
 
 
 def vote(
@@ -149,11 +153,14 @@ def vote(
         frame = tf.where(any_voter, tf.concat([low, high], 0), tf.zeros([4]))
         frame = box_ops.clip(frame, limits[image])
         target = tf.repeat(frame[None], tf.size(voters), axis=0)
-        rendered = resample(tf.gather(masks[image], voters), frame_of, target, mask_size)
-        if voting == "binary":
-            rendered = tf.cast(rendered >= mask_threshold, tf.float32)
         share = tf.math.divide_no_nan(share, tf.reduce_sum(share))
-        return tighten(tf.tensordot(share, rendered, 1), frame, mask_threshold)
+        chosen = tf.gather(masks[image], voters)
+        if voting == "binary":
+            rendered = resample(chosen, frame_of, target, mask_size)
+            votes = tf.tensordot(share, tf.cast(rendered >= mask_threshold, tf.float32), 1)
+        else:
+            votes = resample_mean(chosen, share, frame_of, target, mask_size)
+        return tighten(votes, frame, mask_threshold)
 
     shapes = (
         tf.TensorSpec([4]),

@@ -15,6 +15,7 @@ from fcis_tf.data.records import decode_image
 from fcis_tf.errors import FcisError
 from fcis_tf.inference import load_run, resizing
 from fcis_tf.model.fcis import FCIS
+from fcis_tf.model.fold import fold
 from fcis_tf.structures import Tensor
 
 
@@ -127,7 +128,7 @@ def export(run: Path, out: Path, *, overrides: tuple[str, ...] = ()) -> Path:
     if out.exists():
         raise FcisError(f"{out}: exists; export to another version number")
     config, labels, model = load_run(run, overrides, ops="stock")
-    served = Served(model, config, labels.ids)
+    served = Served(fold(model), config, labels.ids)
     partial = out.with_name(f"partial.{out.name}")
     shutil.rmtree(partial, ignore_errors=True)
     try:

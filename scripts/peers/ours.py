@@ -20,6 +20,7 @@ def main() -> None:
     from fcis_tf import FCIS, Predictor, __version__, load_config
     from fcis_tf.data.pipeline import network_input
     from fcis_tf.inference import resizing
+    from fcis_tf.model.fold import fold
 
     keras.utils.set_random_seed(0)
     config = load_config(
@@ -46,7 +47,7 @@ def main() -> None:
     norms[0].gamma.assign(norms[0].gamma / tf.math.reduce_std(conv4))
     size = tf.constant([[HEIGHT, WIDTH]], tf.float32)
     proposals = int(tf.math.count_nonzero(model.propose(model(pixels), size).valid))
-    predictor = Predictor(model)
+    predictor = Predictor(fold(model))
     first = predictor.image(image)
     check_masks(first.masks, first.boxes)
 
