@@ -12,8 +12,9 @@ import tensorflow as tf
 from PIL import Image
 
 from fcis_tf.config import Config, load_config
+from fcis_tf.data.images import to_rgb
 from fcis_tf.data.pipeline import evaluation_dataset, network_input
-from fcis_tf.data.records import read_records, to_rgb
+from fcis_tf.data.records import read_records
 from fcis_tf.errors import FcisError
 from fcis_tf.evaluate import coco
 from fcis_tf.geometry.paste import paste_masks

@@ -12,7 +12,8 @@ import tensorflow as tf
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from fcis_tf.data.records import Instance, Record, decode_image, to_rgb
+from fcis_tf.data.images import decode_image, to_rgb
+from fcis_tf.data.records import Instance, Record
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 

@@ -10,7 +10,9 @@ import tensorflow as tf
 from fcis_tf.config import DataConfig
 from fcis_tf.data import augment, released
 from fcis_tf.data.augment import Example
-from fcis_tf.data.records import decode_image, parse, record_files
+from fcis_tf.data.images import decode_image
+from fcis_tf.data.parse import parse
+from fcis_tf.data.records import record_files
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 from fcis_tf.structures import Tensor

@@ -10,8 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from fcis_tf.config import Config
+from fcis_tf.data.images import decode_image
 from fcis_tf.data.pipeline import network_input
-from fcis_tf.data.records import decode_image
 from fcis_tf.errors import FcisError
 from fcis_tf.inference import load_run, resizing
 from fcis_tf.model.fcis import FCIS

@@ -18,7 +18,8 @@ def make_example(rng, height=50, width=70, count=4, side=56):
         fixtures.Instance(fixtures.tight_box(m), 7, "block", m, False, float(m.sum()))
         for m in masks
     )
-    from fcis_tf.data.records import encode, parse
+    from fcis_tf.data.parse import parse
+    from fcis_tf.data.records import encode
 
     serialized = encode(record._replace(instances=instances))
     return parse(tf.constant(serialized), category_ids=(3, 7, 9), mask_size=side), np.array(masks)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fcis_tf.data.records import decode, encode, load_labels, parse, read_records, record_files
+from fcis_tf.data.parse import parse
+from fcis_tf.data.records import decode, encode, load_labels, read_records, record_files
 from fcis_tf.errors import FcisError
 from tests import fixtures, oracle
 
