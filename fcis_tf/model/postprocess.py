@@ -1,5 +1,7 @@
 """From scored ROIs to instances: per-class suppression and mask voting (spec section 7)."""
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from fcis_tf.geometry import boxes as box_ops
@@ -50,10 +52,69 @@ def postprocess(
     Returns:
         Detections in original pixels, their boxes tight around ``masks >= mask_threshold``.
     """
+    boxes, scores, kept = suppress(
+        rois,
+        valid,
+        class_logits,
+        scale,
+        original_size,
+        min_size=min_size,
+        nms_threshold=nms_threshold,
+        max_detections=max_detections,
+        score_threshold=score_threshold,
+    )
+    found, masks, seen = vote(
+        kept.boxes,
+        kept.classes,
+        kept.valid,
+        boxes,
+        tf.round(rois) / scale[:, None, None],  # where the bins of a ROI were pooled
+        scores,
+        tf.sigmoid(mask_logits[..., 1] - mask_logits[..., 0]),
+        tf.cast(original_size, tf.float32),
+        vote_iou=vote_iou,
+        mask_threshold=mask_threshold,
+        mask_size=mask_size,
+        voting=voting,
+    )
+    return Detections(
+        boxes=found,
+        scores=kept.scores,
+        labels=kept.classes + 1,
+        masks=masks,
+        valid=kept.valid & seen,
+    )
+
+
+class Kept(NamedTuple):
+    """The scored boxes that no better one of their class suppressed, best first."""
+
+    boxes: Tensor  # (B, D, 4)
+    scores: Tensor  # (B, D)
+    classes: Tensor  # (B, D) int32 in 0..C-1
+    valid: Tensor  # (B, D) bool, False in empty slots
+
+
+def suppress(
+    rois: Tensor,
+    valid: Tensor,
+    class_logits: Tensor,
+    scale: Tensor,
+    original_size: Tensor,
+    *,
+    min_size: float,
+    nms_threshold: float,
+    max_detections: int,
+    score_threshold: float,
+) -> tuple[Tensor, Tensor, Kept]:
+    """Non-maximum suppression class by class; arguments as in `postprocess`.
+
+    Returns:
+        Boxes (B, N, 4) of all ROIs in original pixels, their scores (B, N, C), and what is left.
+    """
     limits = tf.cast(original_size, tf.float32)
     boxes = box_ops.clip(rois / scale[:, None, None], limits[:, None, :])
     scores = class_scores(rois, valid, class_logits, min_size)
-    inside = tf.sigmoid(mask_logits[..., 1] - mask_logits[..., 0])
     kept = tf.image.combined_non_max_suppression(
         boxes[:, :, None, :],
         scores,
@@ -63,28 +124,9 @@ def postprocess(
         score_threshold=score_threshold,
         clip_boxes=False,
     )
-    valid = tf.range(max_detections)[None, :] < kept.valid_detections[:, None]
-    found, masks, seen = vote(
-        kept.nmsed_boxes,
-        tf.cast(kept.nmsed_classes, tf.int32),
-        valid,
-        boxes,
-        tf.round(rois) / scale[:, None, None],  # where the bins of a ROI were pooled
-        scores,
-        inside,
-        limits,
-        vote_iou=vote_iou,
-        mask_threshold=mask_threshold,
-        mask_size=mask_size,
-        voting=voting,
-    )
-    return Detections(
-        boxes=found,
-        scores=kept.nmsed_scores,
-        labels=tf.cast(kept.nmsed_classes, tf.int32) + 1,
-        masks=masks,
-        valid=valid & seen,
-    )
+    present = tf.range(max_detections)[None, :] < kept.valid_detections[:, None]
+    classes = tf.cast(kept.nmsed_classes, tf.int32)
+    return boxes, scores, Kept(kept.nmsed_boxes, kept.nmsed_scores, classes, present)
 
 
 def class_scores(rois: Tensor, valid: Tensor, class_logits: Tensor, min_size: float) -> Tensor:

@@ -7,15 +7,15 @@ import tensorflow as tf
 
 from fcis_tf.config import TrainConfig
 from fcis_tf.model.fcis import BOX_STD, FCIS
-from fcis_tf.structures import Tensor
+from fcis_tf.structures import AnchorTargets, Maps, Proposals, RoiTargets, Tensor
 from fcis_tf.train.losses import keep_hardest, roi_losses, rpn_losses
 from fcis_tf.train.targets import anchor_targets, roi_targets
 
 
-def compute_losses(model: FCIS, batch: dict[str, Tensor], train: TrainConfig) -> dict[str, Tensor]:
-    """The five losses of a batch, each a sum over its images; see losses.py for their names."""
-    maps = model(batch["image"], training=True)
-    proposals = model.propose(maps, batch["image_size"], training=True)
+def compute_targets(
+    model: FCIS, maps: Maps, proposals: Proposals, batch: dict[str, Tensor], train: TrainConfig
+) -> tuple[AnchorTargets, RoiTargets]:
+    """What the RPN should say of its anchors and the heads of their ROIs; see targets.py."""
     anchors = anchor_targets(
         model.anchors(maps),
         batch,
@@ -36,6 +36,14 @@ def compute_losses(model: FCIS, batch: dict[str, Tensor], train: TrainConfig) ->
         top_up=train.roi_top_up,
         pooled_size=model.geometry["pooled_size"],
     )
+    return anchors, rois
+
+
+def compute_losses(model: FCIS, batch: dict[str, Tensor], train: TrainConfig) -> dict[str, Tensor]:
+    """The five losses of a batch, each a sum over its images; see losses.py for their names."""
+    maps = model(batch["image"], training=True)
+    proposals = model.propose(maps, batch["image_size"], training=True)
+    anchors, rois = compute_targets(model, maps, proposals, batch, train)
     heads = model.read(maps, rois.rois, rois.labels)
     if train.sampling == "ohem":
         rois = keep_hardest(heads, rois, count=train.roi_batch, mask_weight=train.mask_weight)

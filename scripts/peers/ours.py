@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setting import CLASSES, DETECTIONS, HEIGHT, PROPOSALS, RESIDUAL_GAMMA, WIDTH
+from setting import CLASSES, DETECTIONS, PROPOSALS
 from worker import arguments, check_masks, picture, serve
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -12,17 +12,14 @@ MODELS = {"fcis_r50": "fcis_r50_coco.yaml", "fcis_r101": "fcis_r101_coco.yaml"}
 def main() -> None:
     """Build the network, count its proposals once and time `Predictor.image`."""
     given = arguments(list(MODELS))
-    import keras
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    from fcis_tf import FCIS, Predictor, __version__, load_config
-    from fcis_tf.data.pipeline import network_input
-    from fcis_tf.inference import resizing
+    from fcis_tf import Predictor, __version__, load_config
+    from fcis_tf.benchmark.network import as_predicted, random_network
     from fcis_tf.model.fold import fold
 
-    keras.utils.set_random_seed(0)
     config = load_config(
         CONFIGS / MODELS[given.model],
         [
@@ -32,20 +29,9 @@ def main() -> None:
             "predict.score_threshold=0",  # random class scores are all near 1 / 81
         ],
     )
-    model = FCIS.from_config(config)
-    norms = [layer for layer in model.backbone.layers if hasattr(layer, "gamma")]
-    for layer in norms:
-        if layer.name.endswith("_3_bn"):
-            layer.gamma.assign(layer.gamma * RESIDUAL_GAMMA)
     image = picture()
-    pixels, _ = network_input(image, **resizing(config))
-    pixels = pixels[None]
-    # The network takes pixels in -128..128, so its random features have a deviation of some
-    # hundreds and its proposals cover the image. Divided by it once, at the first normalisation,
-    # features have a deviation of 1: nothing after it but ReLU, convolutions and sums.
-    conv4, _ = model.backbone(pixels)
-    norms[0].gamma.assign(norms[0].gamma / tf.math.reduce_std(conv4))
-    size = tf.constant([[HEIGHT, WIDTH]], tf.float32)
+    model = random_network(config, image)
+    pixels, size, _ = as_predicted(image, config)
     proposals = int(tf.math.count_nonzero(model.propose(model(pixels), size).valid))
     predictor = Predictor(fold(model))
     first = predictor.image(image)

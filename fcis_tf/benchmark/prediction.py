@@ -1,0 +1,174 @@
+"""Prediction stage by stage, and as a whole in several variants."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from fcis_tf.benchmark.network import as_predicted
+from fcis_tf.benchmark.timing import Seconds, take_turns
+from fcis_tf.config import Config
+from fcis_tf.data.pipeline import network_input
+from fcis_tf.geometry.paste import paste_masks
+from fcis_tf.inference import Predictor, resizing
+from fcis_tf.model.fcis import FCIS
+from fcis_tf.model.fold import fold
+from fcis_tf.model.postprocess import suppress, vote
+from fcis_tf.ops.library import use_custom
+from fcis_tf.structures import Detections, Heads, Maps
+
+WHOLE, CONVOLUTIONS, CONFIGURED = "whole", "convolutions alone", "as configured"
+
+
+class Stages:
+    """The steps of `FCIS.detect` and of pasting as graphs of their own, each on fixed inputs.
+
+    Args:
+        model: as `Predictor` takes it; with soft, binary or no voting.
+        image: (H, W, 3) uint8 RGB.
+    """
+
+    def __init__(self, model: FCIS, image: np.ndarray) -> None:
+        settings = model.predict_config
+        pixels, size, scale = as_predicted(image, model.config)
+        original = tf.constant([image.shape[:2]], tf.int32)
+        self.graphs: dict[str, Callable[[], Any]] = {}
+
+        def stage(name: str, function: Callable[..., Any], *inputs: Any) -> Any:
+            graph = tf.function(function)
+            self.graphs[name] = lambda: graph(*inputs)
+            return graph(*inputs)
+
+        def second_pass(maps: Maps, rois: Any, heads: Heads) -> tuple[Any, Heads]:
+            refined = model.refine(rois, heads, size)
+            return refined, model.read(maps, refined)
+
+        def nms(rois: Any, valid: Any, class_logits: Any) -> Any:
+            return suppress(
+                rois,
+                valid,
+                class_logits,
+                scale,
+                original,
+                min_size=settings.min_size,
+                nms_threshold=settings.nms_threshold,
+                max_detections=settings.max_detections,
+                score_threshold=settings.score_threshold,
+            )
+
+        def voting(rois: Any, boxes: Any, scores: Any, kept: Any, logits: Any) -> Any:
+            return vote(
+                kept.boxes,
+                kept.classes,
+                kept.valid,
+                boxes,
+                tf.round(rois) / scale[:, None, None],
+                scores,
+                tf.sigmoid(logits[..., 1] - logits[..., 0]),
+                tf.cast(original, tf.float32),
+                vote_iou=settings.vote_iou,
+                mask_threshold=settings.mask_threshold,
+                mask_size=settings.mask_size,
+                voting=settings.voting,
+            )
+
+        self.graphs["resize"] = lambda: network_input(image, **resizing(model.config))
+        conv4, conv5 = stage("backbone", lambda x: model.backbone(x, training=False), pixels)
+        rpn = stage("RPN", model.rpn_head, conv4)
+        scores, boxes = stage("head convolutions", model.score_maps, conv5)
+        maps = Maps(rpn, scores, boxes)
+        proposals = stage("proposals", lambda maps: model.propose(maps, size), maps)
+        self.proposals = int(tf.math.count_nonzero(proposals.valid))
+        rois, valid = proposals.boxes, proposals.valid
+        heads = stage("assembly, pass 1", model.read, maps, rois)
+        if settings.iterations == 2:
+            again, heads2 = stage("assembly, pass 2", second_pass, maps, rois, heads)
+            rois, valid = tf.concat([rois, again], 1), tf.concat([valid, valid], 1)
+            heads = Heads(*(tf.concat(pair, 1) for pair in zip(heads, heads2, strict=True)))
+        all_boxes, all_scores, kept = stage("NMS", nms, rois, valid, heads.class_logits)
+        found, masks, seen = stage(
+            "voting", voting, rois, all_boxes, all_scores, kept, heads.mask_logits
+        )
+        self.detections = Detections(found, kept.scores, kept.classes + 1, masks, kept.valid & seen)
+        present = self.detections.valid[0].numpy()
+        votes, frames = masks[0].numpy()[present], found[0].numpy()[present]
+        height, width = image.shape[:2]
+        self.graphs["paste"] = lambda: paste_masks(
+            votes, frames, height, width, settings.mask_threshold
+        )
+        convolutions = tf.function(lambda x: model(x, training=False))
+        self.graphs[CONVOLUTIONS] = lambda: convolutions(pixels)
+
+
+def measure_stages(
+    model: FCIS, image: np.ndarray, *, rounds: int, progress: Any = None
+) -> tuple[dict[str, Seconds], dict[str, int]]:
+    """Seconds by stage, of all convolutions in one graph and of the whole, from image to masks.
+
+    Args:
+        model: the network, not folded.
+        image: (H, W, 3) uint8 RGB.
+        rounds: see `take_turns`.
+        progress: see `take_turns`.
+
+    Returns:
+        Seconds by name, and how many proposals and detections they are for.
+    """
+    folded = fold(model)
+    stages, predictor = Stages(folded, image), Predictor(folded)
+    work = {**stages.graphs, WHOLE: lambda: predictor.image(image)}
+    counts = {
+        "proposals": stages.proposals,
+        "detections": int(tf.math.count_nonzero(stages.detections.valid)),
+    }
+    return take_turns(work, rounds=rounds, progress=progress), counts
+
+
+def variants(
+    model: FCIS, rois: Sequence[int], precisions: Sequence[str] = ("bfloat16",)
+) -> dict[str, Predictor]:
+    """Predictors that differ in one point from the configured one, the first.
+
+    Args:
+        model: the configured network.
+        rois: numbers of proposals.
+        precisions: of the convolutions.
+    """
+    config = model.config
+    made = {CONFIGURED: Predictor(fold(model))}
+    if config.model.norm != "group":
+        made["batch norm not folded"] = Predictor(model)
+    if use_custom():
+        made["stock operations"] = Predictor(fold(_variant(model, config, ops="stock")))
+    for precision in precisions:
+        if precision != model.precision:
+            made[precision] = Predictor(fold(_variant(model, config, precision=precision)))
+    for count in rois:
+        if count != config.proposals.predict_count:
+            part = config.proposals.model_copy(update={"predict_count": count})
+            other = config.model_copy(update={"proposals": part})
+            made[f"{count} ROIs"] = Predictor(fold(_variant(model, other)))
+    return made
+
+
+def measure_variants(
+    model: FCIS, image: np.ndarray, rois: Sequence[int], *, rounds: int, progress: Any = None
+) -> dict[str, Seconds]:
+    """Seconds of the whole prediction of one image by variant."""
+
+    def work(predictor: Predictor) -> Callable[[], Any]:
+        return lambda: predictor.image(image)
+
+    made = variants(model, rois)
+    return take_turns(
+        {name: work(one) for name, one in made.items()}, rounds=rounds, progress=progress
+    )
+
+
+def _variant(model: FCIS, config: Config, **options: Any) -> FCIS:
+    """A network of the same weights."""
+    options = {"precision": model.precision, "ops": model.geometry["impl"]} | options
+    other = FCIS.from_config(config, **options)
+    other.set_weights(model.get_weights())
+    return other
