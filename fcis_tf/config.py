@@ -41,6 +41,10 @@ class DataConfig(Section):
     crop: Positive | None = None  # side of the random training window (paper: 600)
     crop_from: Positive = 864  # crop images whose resized shorter side is at least this
     flip: bool = True
+    turn: bool = (
+        False  # quarter turns and mirroring up to down too: microscopy, pictures from above
+    )
+    scale_jitter: tuple[float, float] | None = None  # a random factor on top (large-scale jitter)
     color_jitter: Fraction = 0.0  # largest relative change of brightness and contrast in training
     mask_size: Positive = 112  # side of the box-frame masks, M
     max_instances: Positive = 100  # ground-truth slots of an image, G at most

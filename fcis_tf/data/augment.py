@@ -118,6 +118,19 @@ def flip(example: Example) -> Example:
     }
 
 
+def transpose(example: Example) -> Example:
+    """Exchange rows and columns of the image, its boxes and their box-frame masks.
+
+    With `flip` it makes all eight ways to lay the image down: for pictures without an up.
+    """
+    y0, x0, y1, x1 = tf.unstack(example["boxes"], axis=-1)
+    return example | {
+        "image": tf.transpose(example["image"], [1, 0, 2]),
+        "boxes": tf.stack([x0, y0, x1, y1], -1),
+        "masks": tf.transpose(example["masks"], [0, 2, 1]),
+    }
+
+
 def color_jitter(example: Example, strength: float, seed: Tensor) -> Example:
     """Scale and shift all grey levels by random amounts of up to `strength` (of 255)."""
     image = tf.cast(example["image"], tf.float32)

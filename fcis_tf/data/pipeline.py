@@ -38,6 +38,8 @@ def training_dataset(
     crop: int | None = None,
     crop_from: int = 864,
     flip: bool = True,
+    turn: bool = False,
+    scale_jitter: Sequence[float] | None = None,
     color_jitter: float = 0.0,
     mask_size: int = 112,
     max_instances: int = 100,
@@ -64,6 +66,8 @@ def training_dataset(
         crop: side of the random window, None for whole images.
         crop_from: crop images whose resized shorter side is at least this.
         flip: mirror half of the images.
+        turn: also turn and mirror them, so that each of the eight ways is equally likely.
+        scale_jitter: least and largest random factor, uniform, on top of the resizing.
         color_jitter: see `augment.color_jitter`.
         mask_size: M.
         max_instances: most ground-truth instances of an image; others are left out at random.
@@ -109,17 +113,22 @@ def training_dataset(
         content = draw[1] if cache else read(draw[1])
         pair = tf.stack([tf.constant(seed, tf.int32), tf.cast(index, tf.int32)])
         one = augment.drop_crowds(content) | {"seed": pair}
-        one["original_size"] = tf.shape(one["image"])[:2]
         one = augment.limit_instances(one, max_instances, _seed(pair, 1))
         if flip:
             mirror = tf.random.stateless_uniform([], _seed(pair, 2)) < 0.5
             one = tf.cond(mirror, lambda: augment.flip(one), lambda: dict(one))
-        size = one["original_size"]
+        if turn:
+            one = _turn(one, _seed(pair, 6))
+        size = one["original_size"] = tf.shape(one["image"])[:2]
         if factors:
             factor = augment.draw_one(factors, _seed(pair, 3))
         else:
             side = augment.draw_one(short_sides, _seed(pair, 3))
             factor = augment.resize_factor(size, side, long_side * side / short_sides[0])
+        if scale_jitter:
+            low, high = scale_jitter
+            drawn = tf.random.stateless_uniform([], _seed(pair, 7), low, high)
+            factor = tf.cast(factor, tf.float32) * drawn
         if crop:
             one = _resize_and_maybe_crop(one, factor, crop, crop_from, _seed(pair, 4))
         else:
@@ -140,9 +149,9 @@ def augmentation(data: DataConfig) -> dict[str, Any]:
     """The keyword values of `training_dataset` that a configuration holds."""
     return data.model_dump(
         include={
-            "short_sides", "long_side", "factors", "crop", "crop_from", "flip", "color_jitter",
-            "mask_size", "max_instances", "aspect_grouping", "shuffle_buffer", "cache",
-            "resize",
+            "short_sides", "long_side", "factors", "crop", "crop_from", "flip", "turn",
+            "scale_jitter", "color_jitter", "mask_size", "max_instances", "aspect_grouping",
+            "shuffle_buffer", "cache", "resize",
         }
     )  # fmt: skip
 
@@ -231,6 +240,17 @@ def _with_header(serialized: Tensor) -> tuple[Example, Tensor]:
         "usable": instances > crowds,
     }
     return header, serialized
+
+
+def _turn(example: Example, seed: Tensor) -> Example:
+    """Mirror half of the examples up to down, then transpose half of either."""
+    draws = tf.random.stateless_uniform([2], seed) < 0.5
+
+    def upside_down() -> Example:
+        return augment.transpose(augment.flip(augment.transpose(example)))
+
+    mirrored = tf.cond(draws[0], upside_down, lambda: dict(example))
+    return tf.cond(draws[1], lambda: augment.transpose(mirrored), lambda: dict(mirrored))
 
 
 def _resize_and_maybe_crop(

@@ -47,6 +47,17 @@ def test_flip_twice_is_identity_and_once_mirrors_everything(rng):
         np.testing.assert_array_equal(twice[key], example[key])
 
 
+def test_transpose_exchanges_rows_and_columns_of_everything(rng):
+    example, masks = make_example(rng)
+    once = augment.transpose(example)
+    np.testing.assert_array_equal(once["image"], np.swapaxes(example["image"], 0, 1))
+    for found, mask in zip(pasted(once), np.swapaxes(masks, 1, 2).astype(bool), strict=True):
+        assert iou(found, mask) > 0.97
+    twice = augment.transpose(once)
+    for key in example:
+        np.testing.assert_array_equal(twice[key], example[key])
+
+
 @pytest.mark.parametrize("factor", [0.6, 1.0, 1.7])
 def test_resized_masks_follow_the_resized_image(rng, factor):
     """The image is one instance's mask as grey levels: box-frame mask and picture must agree."""
@@ -136,6 +147,7 @@ def test_jitter_is_affine_bounded_and_stateless(rng):
     "transform",
     [
         augment.flip,
+        augment.transpose,
         augment.drop_crowds,
         augment.subtract_means,
         lambda e: augment.resize(e, tf.constant(1.3)),
@@ -145,7 +157,7 @@ def test_jitter_is_affine_bounded_and_stateless(rng):
             e, tf.constant(1.3), tf.constant([9, 3]), tf.constant([40, 40])
         ),
     ],
-    ids=["flip", "crowds", "means", "resize", "jitter", "limit", "crop"],
+    ids=["flip", "transpose", "crowds", "means", "resize", "jitter", "limit", "crop"],
 )
 def test_eager_equals_tf_data(rng, transform):
     example, _ = make_example(rng)

@@ -127,6 +127,31 @@ def test_half_of_the_images_are_mirrored(folder):
     assert 15 <= mirrored <= 45
 
 
+def test_turned_images_lie_in_all_eight_ways(folder):
+    options = {"batch_size": 1, "factors": (1.0,)}
+    plain = batches(folder, 120, flip=False, **options)
+    drawn = batches(folder, 120, turn=True, **options)
+    ways = Counter()
+    for a, b in zip(plain, drawn, strict=True):
+        image, turned = a["image"][0], b["image"][0]
+        laid = [np.rot90(side, n) for side in (image, image[:, ::-1]) for n in range(4)]
+        (way,) = (n for n, one in enumerate(laid) if np.array_equal(one, turned))
+        ways[way] += 1
+        y0, x0, y1, x1 = b["boxes"][0].T
+        assert ((y0 < y1) & (x0 < x1) & (y1 <= len(turned)) & (x1 <= turned.shape[1])).all()
+        assert tuple(b["original_size"][0]) == turned.shape[:2]
+    assert set(ways) == set(range(8)) and min(ways.values()) >= 4
+
+
+def test_scale_jitter_multiplies_the_factor_by_a_uniform_number(folder):
+    options = {"batch_size": 1, "factors": (2.0,), "flip": False}
+    scales = [
+        float(b["scale"][0]) for b in batches(folder, 100, scale_jitter=(0.5, 1.5), **options)
+    ]
+    assert 1.0 <= min(scales) < 1.15 and 2.85 < max(scales) <= 3.0
+    assert np.mean(scales) == pytest.approx(2.0, abs=0.2)
+
+
 def test_scales_are_drawn_from_the_list(folder):
     drawn = Counter(
         min(b["image_size"][0].astype(int))
