@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fcis_tf.errors import FcisError
+from fcis_tf.files import write_whole
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -165,7 +166,7 @@ class Config(Section):
 
     def save(self, path: str | Path) -> None:
         """Write the resolved configuration, defaults included."""
-        Path(path).write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+        write_whole(Path(path), yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
 
 
 def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:

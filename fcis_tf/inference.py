@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from fcis_tf.data.pipeline import evaluation_dataset, network_input
 from fcis_tf.data.records import read_records
 from fcis_tf.errors import FcisError
 from fcis_tf.evaluate import coco
+from fcis_tf.files import write_whole
 from fcis_tf.geometry.paste import paste_masks
 from fcis_tf.labels import Labels
 from fcis_tf.model.fcis import FCIS
@@ -219,9 +219,7 @@ def read_image(source: Path | io.BytesIO, name: str = "") -> np.ndarray:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON; the file appears only when it is whole."""
-    partial = path.with_name("partial." + path.name)
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(partial, path)
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def first(items: Iterator[Any], limit: int | None) -> Iterator[Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fcis_tf.errors import FcisError
+from fcis_tf.files import write_whole
 
 COCO_IDS = tuple(i for i in range(1, 91) if i not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
 COCO_NAMES = (
@@ -76,7 +77,7 @@ class Labels:
 
     def save(self, path: str | Path) -> None:
         rows = [{"id": i, "name": n} for i, n in zip(self.ids, self.names, strict=True)]
-        Path(path).write_text(json.dumps(rows, indent=1) + "\n")
+        write_whole(Path(path), json.dumps(rows, indent=1) + "\n")
 
     def __len__(self) -> int:
         return len(self.ids)

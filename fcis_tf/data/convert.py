@@ -1,258 +1,309 @@
-"""COCO-format data to sharded TFRecords.
+"""Labelled images to sharded TFRecords, interruptible at any point.
 
-``labels.json`` is written first, every shard under a temporary name until it is whole, and
-``report.json`` last: a folder with a report is complete.
+A shard has a temporary name until it is whole; ``manifest.json`` comes last. The same command run
+again keeps what is whole and was made from the same source, and makes the rest; the bytes do not
+depend on interruptions, on the number of processes or on how hosts share the work.
 """
 
+import functools
 import json
 import math
 import os
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import dataclass, field
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import tensorflow as tf
 
-from fcis_tf.data.coco import NOTES, Source, load_record, read_coco
-from fcis_tf.data.records import SHARD, encode
+from fcis_tf.data import manifest
+from fcis_tf.data.coco import Tell, load_record, read_coco
+from fcis_tf.data.manifest import VERSION, ShardEntry, describe_shard, file_sha256, fingerprint
+from fcis_tf.data.records import SHARD, Record, encode
+from fcis_tf.data.report import Report
 from fcis_tf.errors import FcisError
+from fcis_tf.files import PARTIAL, partial_name, replace, write_whole
 from fcis_tf.labels import Labels
 
 PREFIX = "data"
 IMAGES_PER_SHARD = 256
-EXAMPLES = 20  # ids listed for every reason
 # Starting a process costs some seconds; fewer images are converted in this one.
 PARALLEL_FROM = 2000
 
 
-@dataclass
-class Report:
-    """What a conversion found: counts, and by reason what was dropped or changed."""
+class Located(Protocol):
+    """What the converter knows of an entry of a source: the file of its image."""
 
-    images: int = 0
-    instances: int = 0
-    crowds: int = 0
-    classes: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-    strict: bool = False
+    @property
+    def path(self) -> Path: ...
 
-    def tell(self, reason: str, what: str) -> None:
-        """Count a fault or a note; stop at the first fault if strict.
 
-        Raises:
-            FcisError: strict, and the reason loses data.
-        """
-        if self.strict and reason not in NOTES:
-            raise FcisError(f"{what}: {reason} (--strict stops here)")
-        self.reasons[reason] += 1
-        listed = self.examples.setdefault(reason, [])
-        if len(listed) < EXAMPLES:
-            listed.append(what)
+Item = TypeVar("Item", bound=Located)
+Load = Callable[[Item, Labels, Tell], Record | None]
 
-    def add(self, other: "Report") -> None:
-        self.images += other.images
-        self.instances += other.instances
-        self.crowds += other.crowds
-        self.classes.update(other.classes)
-        self.reasons.update(other.reasons)
-        for reason, listed in other.examples.items():
-            mine = self.examples.setdefault(reason, [])
-            mine += listed[: EXAMPLES - len(mine)]
 
-    def to_dict(self) -> dict:
-        return {
-            "images": self.images,
-            "instances": self.instances,
-            "crowds": self.crowds,
-            "classes": dict(sorted(self.classes.items())),
-            "faults": self._listing(lambda reason: reason not in NOTES),
-            "notes": self._listing(lambda reason: reason in NOTES),
-        }
+class Conversion(NamedTuple):
+    """What a call of `convert` has done."""
 
-    def __str__(self) -> str:
-        lines = [f"{self.images} images, {self.instances} instances, {self.crowds} crowds"]
-        for reason, count in self.reasons.most_common():
-            kind = "note " if reason in NOTES else "fault"
-            lines.append(f"  {kind} {count:7d}  {reason}; first: {self.examples[reason][0]}")
-        return "\n".join(lines)
+    report: Report  # of all shards that are whole, those of earlier calls included
+    kept: int  # shards that were whole already
+    missing: int  # shards that other parts still have to make
 
-    def _listing(self, wanted: Callable[[str], bool]) -> dict[str, dict]:
-        return {
-            reason: {"count": count, "examples": self.examples[reason]}
-            for reason, count in sorted(self.reasons.items())
-            if wanted(reason)
-        }
+
+class Shard(NamedTuple):
+    """One file to write."""
+
+    path: Path
+    sources: list[Any]
+    fingerprint: str
 
 
 def convert_coco(
-    images: Path,
-    annotations: Path,
-    out: Path,
-    *,
-    shards: int | None = None,
-    strict: bool = False,
-    processes: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Report:
-    """Write ``data-00000-of-000NN.tfrecord``, ``labels.json`` and ``report.json`` into `out`.
-
-    The same input gives the same bytes, whatever the number of processes.
+    images: Path, annotations: Path, out: Path, *, strict: bool = False, **options: Any
+) -> Conversion:
+    """Convert a COCO instances json and the folder of its image files; see `convert`.
 
     Args:
         images: folder of the image files.
         annotations: COCO instances json.
-        out: folder; an earlier conversion in it is replaced.
+        out: folder to write to.
+        strict: see `convert`.
+        options: see `convert`.
+    """
+    report = Report(strict=strict)
+    labels, sources = read_coco(images, annotations, report.tell)
+    return convert(
+        sources,
+        labels,
+        load_record,
+        out,
+        origin=coco_origin(annotations),
+        report=report,
+        strict=strict,
+        **options,
+    )
+
+
+def coco_origin(annotations: Path) -> dict[str, str]:
+    """How the manifest names a COCO source."""
+    return {"kind": "coco", "annotations": annotations.name, "sha256": file_sha256(annotations)}
+
+
+def convert(
+    sources: Sequence[Item],
+    labels: Labels,
+    load: Load[Item],
+    out: Path,
+    *,
+    origin: dict[str, str],
+    report: Report | None = None,
+    shards: int | None = None,
+    part: tuple[int, int] = (1, 1),
+    strict: bool = False,
+    processes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Conversion:
+    """Write ``data-00000-of-000NN.tfrecord``, ``labels.json``, ``report.json``, ``manifest.json``.
+
+    Args:
+        sources: one small picklable item per image.
+        labels: the classes.
+        load: reads one item; None for an image that cannot be used.
+        out: folder; what it holds of another conversion is replaced.
+        origin: what the sources were read from, for the manifest.
+        report: what was found while reading the sources.
         shards: number of files; by default one for every 256 images.
+        part: (i, n): make every n-th shard, starting with the i-th, i from 1.
         strict: stop at the first fault instead of dropping and counting it.
         processes: by default all processors for large data sets and one for small ones.
-        progress: called with (images done, images in all).
+        progress: called with (images done, images in all) of this part.
 
     Raises:
-        FcisError: unusable input, no usable image or instance, an `out` that holds other records,
-            or no space. What was written until then is removed.
+        FcisError: no usable image or instance, an `out` that holds other records, or no space. What
+            is whole stays, and the same call goes on from there.
     """
     if shards is not None and shards < 1:
         raise FcisError(f"shards: expected at least 1, found {shards}")
-    report = Report(strict=strict)
-    labels, sources = read_coco(images, annotations, report.tell)
-    count = shards or max(1, math.ceil(len(sources) / IMAGES_PER_SHARD))
-    parts = [
-        sources[n * len(sources) // count : (n + 1) * len(sources) // count] for n in range(count)
-    ]
-    names = [out / f"{PREFIX}-{n:05d}-of-{count:05d}.tfrecord" for n in range(count)]
-    write = partial(_write_shard, labels=labels, strict=strict)
+    index, parts = part
+    if not 1 <= index <= parts:
+        raise FcisError(f"part: expected i/n with i from 1 to n, found {index}/{parts}")
+    report = report or Report()
+    planned = _plan(sources, out, shards, fingerprint(VERSION, origin, labels.ids, labels.names))
+    mine = planned[index - 1 :: parts]
+    write = functools.partial(_write_shard, labels=labels, load=load, strict=strict)
     try:
-        _clear(out)
-        try:
-            _save(out / "labels.json", labels.save)
-            done = 0
-            with closing(_run(write, parts, names, len(sources), processes)) as reports:
-                for written, size in reports:
-                    report.add(written)
-                    done += size
-                    if progress:
-                        progress(done, len(sources))
-            _check_not_empty(report, annotations, len(sources))
-            content = json.dumps(report.to_dict(), indent=1) + "\n"
-            _save(out / "report.json", lambda path: path.write_text(content))
-        except BaseException:
-            _remove(out)
-            raise
+        whole = _prepare(out, planned, mine)
+        labels.save(out / "labels.json")
+        kept = len(whole)
+        todo = [shard for shard in mine if shard.path.name not in whole]
+        total = sum(len(shard.sources) for shard in mine)
+        done = total - sum(len(shard.sources) for shard in todo)
+        with closing(_run(write, todo, processes)) as results:
+            for images in results:
+                done += images
+                if progress:
+                    progress(done, total)
+        # Read anew: other parts may have gone on meanwhile.
+        found = manifest.load_entries(out)
+        entries = [
+            found[shard.path.name]
+            for shard in planned
+            if shard.path.name in found and found[shard.path.name].fingerprint == shard.fingerprint
+        ]
+        for entry in entries:
+            report.add(Report.from_dict(entry.report))
+        missing = len(planned) - len(entries)
+        if not missing:
+            _check_not_empty(report, origin, len(sources))
+            _finish(out, origin, entries, report)
     except BrokenProcessPool:
         raise FcisError(
             f"{out}: a process of the conversion ended early, killed for lack of memory or started "
-            "by a script without `if __name__ == '__main__'`; use processes=1"
+            "by a script without `if __name__ == '__main__'`; run it again with processes=1"
         ) from None
     except (OSError, tf.errors.OpError) as fault:
         text = getattr(fault, "strerror", None) or " ".join(str(fault).split())[:160]
-        raise FcisError(f"{out}: cannot write records: {text}") from None
-    return report
+        raise FcisError(
+            f"{out}: cannot write records: {text}; whole shards stay, run it again to continue"
+        ) from None
+    return Conversion(report, kept, missing)
 
 
-def _check_not_empty(report: Report, annotations: Path, images: int) -> None:
+def _plan(sources: Sequence[Item], out: Path, shards: int | None, made_from: str) -> list[Shard]:
+    """The shards of all parts. A shard is made anew if its images change in name or size."""
+    count = shards or max(1, math.ceil(len(sources) / IMAGES_PER_SHARD))
+    planned = []
+    for n in range(count):
+        part = list(sources[n * len(sources) // count : (n + 1) * len(sources) // count])
+        files = [(source.path.name, _size(source.path)) for source in part]
+        name = f"{PREFIX}-{n:05d}-of-{count:05d}.tfrecord"
+        planned.append(Shard(out / name, part, fingerprint(made_from, files)))
+    return planned
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:  # the reader says what is wrong with it
+        return None
+
+
+def _prepare(out: Path, planned: list[Shard], mine: list[Shard]) -> dict[str, ShardEntry]:
+    """Make the folder, remove what another conversion left there; the shards that are whole.
+
+    Raises:
+        FcisError: the folder holds somebody else's records.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    records = list(out.glob("*.tfrecord"))
+    foreign = [file for file in records if not _is_ours(file)]
+    if foreign or (records and not (out / "labels.json").exists()):
+        name = (foreign or records)[0].name
+        raise FcisError(f"{out}: holds {name} of another origin; choose an empty folder")
+    wanted = {shard.path.name: shard.fingerprint for shard in planned}
+    found = manifest.load_entries(out)
+    whole = {name: e for name, e in found.items() if wanted.get(name) == e.fingerprint}
+    if len(whole) < len(planned):
+        # What the manifest says of whole shards must outlive it.
+        for entry in whole.values():
+            manifest.save_entry(out, entry)
+        (out / manifest.MANIFEST).unlink(missing_ok=True)
+        (out / "report.json").unlink(missing_ok=True)
+    own = {shard.path.name for shard in mine}
+    for file in records:
+        # A shard that another part is about to describe is left alone.
+        if file.name not in whole and (file.name in own or file.name not in wanted):
+            file.unlink()
+    for file in out.glob(f"*.{PARTIAL}"):
+        if any(file.name.startswith(name) for name in own):
+            file.unlink()
+    for file in out.glob("*.shard.json"):
+        if file.name.removesuffix(".shard.json") + ".tfrecord" not in wanted:
+            file.unlink()
+    return whole
+
+
+def _finish(out: Path, origin: dict[str, str], entries: list[ShardEntry], report: Report) -> None:
+    write_whole(out / "report.json", json.dumps(report.to_dict(), indent=1) + "\n")
+    manifest.save_manifest(out, origin, entries)
+
+
+def _check_not_empty(report: Report, origin: dict[str, str], images: int) -> None:
     if report.instances:
         return
-    reason = next((r for r, _ in report.reasons.most_common() if r not in NOTES), None)
+    reason = next(iter(report.faults), None)
     why = f"; most often: {reason}, as {report.examples[reason][0]}" if reason else ""
     what = "has a usable instance" if report.images else "is usable"
-    raise FcisError(f"{annotations}: none of its {images} images {what}{why}")
+    name = origin.get("annotations", origin["kind"])
+    raise FcisError(f"{name}: none of its {images} images {what}{why}")
 
 
 def _run(
-    write: Callable[[list[Source], Path], Iterator[Report]],
-    parts: list[list[Source]],
-    names: list[Path],
-    images: int,
-    processes: int | None,
-) -> Generator[tuple[Report, int]]:
-    """Reports in the order of the shards, with the number of images each speaks of."""
+    write: Callable[[Shard], Iterator[int]], shards: list[Shard], processes: int | None
+) -> Generator[int]:
+    """Write the shards; yields numbers of images done."""
+    images = sum(len(shard.sources) for shard in shards)
     processes = processes or (os.cpu_count() or 1 if images >= PARALLEL_FROM else 1)
-    if processes == 1 or len(parts) == 1:
-        for part, name in zip(parts, names, strict=True):
-            for report in write(part, name):
-                yield report, 1
+    if processes == 1 or len(shards) <= 1:
+        for shard in shards:
+            yield from write(shard)
         return
     # Spawned, not forked: TensorFlow's threads do not survive a fork.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        futures = {
-            pool.submit(_all, write, part, name): n
-            for n, (part, name) in enumerate(zip(parts, names, strict=True))
-        }
+    context = get_context("spawn")
+    with ProcessPoolExecutor(
+        processes, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
+    ) as pool:
+        futures = [pool.submit(_all, write, shard) for shard in shards]
         try:
-            waiting: dict[int, Report] = {}
-            following = 0
             for future in as_completed(futures):
-                waiting[futures[future]] = future.result()
-                while following in waiting:
-                    yield waiting.pop(following), len(parts[following])
-                    following += 1
+                yield future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _all(
-    write: Callable[[list[Source], Path], Iterator[Report]], part: list[Source], name: Path
-) -> Report:
-    total = Report()
-    for report in write(part, name):
-        total.add(report)
-    return total
+def _all(write: Callable[[Shard], Iterator[int]], shard: Shard) -> int:
+    return sum(write(shard))
 
 
-def _write_shard(
-    sources: list[Source], path: Path, *, labels: Labels, strict: bool
-) -> Iterator[Report]:
-    """Write one shard; yields a report for every image looked at."""
-    temporary = path.with_suffix(".partial")
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent, also when that is killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _write_shard(shard: Shard, *, labels: Labels, load: Load[Any], strict: bool) -> Iterator[int]:
+    """Write one shard and then its entry; yields 1 for every image."""
+    partial = partial_name(shard.path)
+    report = Report(strict=strict)
     try:
-        with tf.io.TFRecordWriter(str(temporary)) as writer:
-            for source in sources:
-                report = Report(strict=strict)
-                record = load_record(source, labels, report.tell)
+        with tf.io.TFRecordWriter(str(partial)) as writer:
+            for source in shard.sources:
+                record = load(source, labels, report.tell)
                 if record is not None:
                     writer.write(encode(record))
-                    report.images = 1
-                    report.instances = len(record.instances)
-                    report.crowds = sum(i.crowd for i in record.instances)
+                    report.images += 1
+                    report.instances += len(record.instances)
+                    report.crowds += sum(i.crowd for i in record.instances)
                     report.classes.update(i.name for i in record.instances)
-                yield report
-        os.replace(temporary, path)
+                yield 1
+        replace(partial, shard.path)
     finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _clear(out: Path) -> None:
-    """Make the folder and remove an earlier conversion from it, but nobody else's records."""
-    out.mkdir(parents=True, exist_ok=True)
-    found = list(out.glob("*.tfrecord"))
-    foreign = [f for f in found if not _is_ours(f)]
-    if foreign or (found and not (out / "labels.json").exists()):
-        name = (foreign or found)[0].name
-        raise FcisError(f"{out}: holds {name} of another origin; choose an empty folder")
-    _remove(out)
-
-
-def _remove(out: Path) -> None:
-    """Remove a conversion, whole or not. The labels stay: they mark the folder as ours."""
-    (out / "report.json").unlink(missing_ok=True)
-    for file in [*filter(_is_ours, out.glob("*.tfrecord")), *out.glob("*.partial")]:
-        file.unlink()
+        partial.unlink(missing_ok=True)
+    # A shard without an entry is made anew.
+    manifest.save_entry(shard.path.parent, describe_shard(shard.path, shard.fingerprint, report))
 
 
 def _is_ours(file: Path) -> bool:
     match = SHARD.fullmatch(file.name)
     return match is not None and match[1] == PREFIX
-
-
-def _save(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_suffix(".partial")
-    write(temporary)
-    os.replace(temporary, path)

@@ -40,7 +40,7 @@ def write(folder, annotations, images=None):
 
 def convert(tmp_path, annotations, images=None, **options):
     labels = write(tmp_path / "images", annotations, images)
-    report = convert_coco(tmp_path / "images", labels, tmp_path / "out", **options)
+    report = convert_coco(tmp_path / "images", labels, tmp_path / "out", **options).report
     return report, list(read_records(tmp_path / "out"))
 
 

@@ -1,8 +1,17 @@
 import json
+import os
+import shutil
+import subprocess
+import sys
+import time
 
+import numpy as np
 import pytest
 
+from fcis_tf.data import convert
+from fcis_tf.data.coco import load_record as load
 from fcis_tf.data.convert import convert_coco
+from fcis_tf.data.manifest import verify
 from fcis_tf.data.records import read_records
 from fcis_tf.data.shapes import generate_shapes
 from fcis_tf.errors import FcisError
@@ -32,7 +41,8 @@ def test_the_same_input_gives_the_same_bytes_in_any_number_of_processes(shapes, 
 
 def test_every_image_is_converted_once_in_order(shapes, tmp_path):
     seen = []
-    report = run(shapes, tmp_path / "out", shards=3, progress=lambda d, t: seen.append((d, t)))
+    seen_by = {"progress": lambda done, total: seen.append((done, total))}
+    report = run(shapes, tmp_path / "out", shards=3, **seen_by).report
     ids = [r.image_id for r in read_records(tmp_path / "out")]
     assert ids == [str(n) for n in range(1, 8)] and report.images == 7
     assert seen == [(n, 7) for n in range(1, 8)]
@@ -43,8 +53,9 @@ def test_every_image_is_converted_once_in_order(shapes, tmp_path):
 
 def test_an_earlier_conversion_is_replaced_and_foreign_records_are_not(shapes, tmp_path):
     run(shapes, tmp_path / "out", shards=5)
-    run(shapes, tmp_path / "out", shards=2)
-    assert len(list((tmp_path / "out").glob("*.tfrecord"))) == 2
+    assert run(shapes, tmp_path / "out", shards=2).kept == 0
+    run(shapes, tmp_path / "new", shards=2)
+    assert contents(tmp_path / "out") == contents(tmp_path / "new")
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "x.tfrecord").write_bytes(b"theirs")
     with pytest.raises(FcisError, match="choose an empty folder"):
@@ -55,23 +66,149 @@ def test_an_earlier_conversion_is_replaced_and_foreign_records_are_not(shapes, t
     assert (tmp_path / "foreign" / "x.tfrecord").read_bytes() == b"theirs"
 
 
-def test_a_conversion_that_fails_leaves_no_report_and_no_partial_file(
-    shapes, tmp_path, monkeypatch
+def fail_at(monkeypatch, number, fault):
+    """Raise `fault` when so many records have been encoded."""
+    count = 0
+
+    def encode(record):
+        nonlocal count
+        count += 1
+        if count == number:
+            raise fault
+        return whole(record)
+
+    whole = convert.encode
+    monkeypatch.setattr(convert, "encode", encode)
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_what_an_interruption_leaves_is_continued_to_the_same_bytes(
+    shapes, tmp_path, monkeypatch, fault
 ):
-    import fcis_tf.data.convert as module
+    run(shapes, tmp_path / "whole", shards=4)
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        fail_at(patch, 5, fault)
+        with pytest.raises((FcisError, KeyboardInterrupt)) as raised:
+            run(shapes, out, shards=4)
+    if isinstance(fault, OSError):
+        assert "No space left on device; whole shards stay" in str(raised.value)
+    left = sorted(file.name for file in out.iterdir())
+    names = [f"data-0000{n}-of-00004" for n in (0, 1)]
+    shards = [f"{name}{end}" for name in names for end in (".shard.json", ".tfrecord")]
+    assert left == [*shards, "labels.json"]
+    with pytest.raises(FcisError, match="2 of 4 shards"):
+        list(read_records(out))
+    read = []
+    monkeypatch.setattr(
+        convert, "load_record", lambda source, *rest: (read.append(source), load(source, *rest))[1]
+    )
+    assert run(shapes, out, shards=4).kept == 2
+    assert [source.image_id for source in read] == [4, 5, 6, 7]
+    assert contents(out) == contents(tmp_path / "whole")
 
-    def full(*args):
-        raise OSError(28, "No space left on device")
 
-    run(shapes, tmp_path / "out")
-    monkeypatch.setattr(module, "encode", full)
-    with pytest.raises(FcisError, match="No space left on device"):
-        run(shapes, tmp_path / "out")
-    assert {f.name for f in (tmp_path / "out").iterdir()} == {"labels.json"}
+def test_a_whole_conversion_reads_nothing_again(shapes, tmp_path, monkeypatch):
+    first = run(shapes, tmp_path / "out", shards=3)
+    before = contents(tmp_path / "out")
+    monkeypatch.setattr(convert, "load_record", None)
+    again = run(shapes, tmp_path / "out", shards=3)
+    assert again.kept == 3 and again.report.to_dict() == first.report.to_dict()
+    assert contents(tmp_path / "out") == before
+
+
+def test_only_a_damaged_or_missing_shard_is_made_anew(shapes, tmp_path):
+    out = tmp_path / "out"
+    run(shapes, out, shards=4)
+    before = contents(out)
+    (out / "data-00001-of-00004.tfrecord").unlink()
+    with (out / "data-00003-of-00004.tfrecord").open("ab") as file:
+        file.write(b"x")
+    assert run(shapes, out, shards=4).kept == 2
+    assert contents(out) == before
+
+
+def test_a_changed_image_or_annotation_is_noticed(shapes, tmp_path):
+    source = shutil.copytree(shapes, tmp_path / "source")
+    run(source, tmp_path / "out", shards=7)
+    with (source / "train" / "000002.jpg").open("ab") as file:
+        file.write(b"\0")
+    assert run(source, tmp_path / "out", shards=7).kept == 6
+    content = json.loads((source / "train.json").read_text())
+    content["annotations"][0]["iscrowd"] = 1
+    (source / "train.json").write_text(json.dumps(content))
+    with pytest.raises(FcisError, match=r"manifest\.json: made from another source \(sha256"):
+        verify(tmp_path / "out", convert.coco_origin(source / "train.json"))
+    assert run(source, tmp_path / "out", shards=7).kept == 0
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
+def test_parts_make_the_files_of_one_conversion(shapes, tmp_path, order):
+    run(shapes, tmp_path / "whole", shards=5)
+    missing = [run(shapes, tmp_path / "out", shards=5, part=(n, 3)).missing for n in order]
+    assert missing[-1] == 0 and 0 not in missing[:-1]
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_parts_of_two_hosts_are_completed_where_they_meet(shapes, tmp_path):
+    run(shapes, tmp_path / "whole", shards=4)
+    for n in (1, 2):
+        run(shapes, tmp_path / str(n), shards=4, part=(n, 2))
+        shutil.copytree(tmp_path / str(n), tmp_path / "out", dirs_exist_ok=True)
+    done = run(shapes, tmp_path / "out", shards=4)
+    assert (done.kept, done.missing) == (4, 0)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_part_outside_its_number_is_refused(shapes, tmp_path):
+    with pytest.raises(FcisError, match=r"part: expected i/n .* found 3/2"):
+        run(shapes, tmp_path / "out", part=(3, 2))
+
+
+def test_verify_finds_a_changed_byte_a_missing_shard_and_an_unfinished_folder(shapes, tmp_path):
+    out = tmp_path / "out"
+    run(shapes, out, shards=3, part=(1, 2))
+    with pytest.raises(FcisError, match="manifest.json: no such file"):
+        verify(out)
+    run(shapes, out, shards=3)
+    assert verify(out, convert.coco_origin(shapes / "train.json")) == 3
+    shard = out / "data-00001-of-00003.tfrecord"
+    good = shard.read_bytes()
+    shard.write_bytes(good[:40] + bytes([good[40] ^ 1]) + good[41:])
+    with pytest.raises(FcisError, match="data-00001-of-00003.tfrecord: changed since"):
+        verify(out)
+    shard.unlink()
+    with pytest.raises(FcisError, match="data-00001-of-00003.tfrecord: missing"):
+        verify(out)
+
+
+KILLS = int(os.environ.get("FCIS_KILLS", "2"))  # the full trial has 20
+
+
+@pytest.mark.parametrize("number", range(KILLS))
+def test_killed_conversions_end_with_the_same_bytes(shapes, tmp_path, number):
+    options = ["--shards", "7", "--processes", str(1 + number % 2)]
+    command = [
+        sys.executable, "-m", "fcis_tf", "convert", "coco", "--images", str(shapes / "train"),
+        "--annotations", str(shapes / "train.json"), "--out", str(tmp_path / "out"), *options,
+    ]  # fmt: skip
+    run(shapes, tmp_path / "whole", shards=7)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # From the first whole shard on the moment is random; before it TensorFlow is loading.
+    random = np.random.default_rng(number)
+    wanted, deadline = random.integers(0, 7), time.monotonic() + 120
+    while len(list((tmp_path / "out").glob("*.shard.json"))) < wanted and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    time.sleep(random.uniform(0, 0.01))
+    process.kill()
+    process.wait()
+    subprocess.run(command, check=True, capture_output=True)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_strict_leaves_no_shard_written_before_the_fault(shapes, tmp_path, processes):
+def test_strict_stops_before_the_folder_is_complete(shapes, tmp_path, processes):
     content = json.loads((shapes / "train.json").read_text())
     content["images"][-1]["width"] = 65
     (tmp_path / "x.json").write_text(json.dumps(content))
@@ -81,7 +218,9 @@ def test_strict_leaves_no_shard_written_before_the_fault(shapes, tmp_path, proce
             shards=7, strict=True, processes=processes,
         )  # fmt: skip
     assert "\n" not in str(fault.value)
-    assert {f.name for f in (tmp_path / "out").iterdir()} == {"labels.json"}
+    left = {file.name for file in (tmp_path / "out").iterdir()}
+    assert not left & {"report.json", "manifest.json"}
+    assert not any("partial" in name for name in left)
 
 
 def test_no_usable_instance_is_an_error(shapes, tmp_path):
@@ -92,7 +231,7 @@ def test_no_usable_instance_is_an_error(shapes, tmp_path):
     words = "none of its 7 images has a usable instance; most often: annotation of an unknown cat"
     with pytest.raises(FcisError, match=words):
         convert_coco(shapes / "train", tmp_path / "x.json", tmp_path / "out")
-    assert {f.name for f in (tmp_path / "out").iterdir()} == {"labels.json"}
+    assert not (tmp_path / "out" / "report.json").exists()
 
 
 def test_no_usable_image_is_an_error(shapes, tmp_path):

@@ -1,0 +1,117 @@
+"""What a folder of records was made from, and whether it still is what was written.
+
+While a conversion is under way every whole shard has a `ShardEntry` in a small file beside it; the
+last step gathers them in ``manifest.json``. So a folder with a manifest is complete, and what an
+interrupted conversion left is known to be whole.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fcis_tf.data.report import Report
+from fcis_tf.errors import FcisError
+from fcis_tf.files import write_whole
+
+MANIFEST = "manifest.json"
+VERSION = 1  # of the records' schema and of this file
+
+
+class ShardEntry(NamedTuple):
+    """One shard as the manifest lists it."""
+
+    file: str
+    fingerprint: str  # of the part of the source it was made from, and how
+    sha256: str
+    bytes: int
+    report: dict[str, Any]  # `Report.to_dict` of its images
+
+    def is_whole(self, folder: Path) -> bool:
+        """Whether the file is there with the size it should have."""
+        path = folder / self.file
+        return path.is_file() and path.stat().st_size == self.bytes
+
+
+def fingerprint(*parts: Any) -> str:
+    """A sha256 of values that JSON can hold."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_shard(path: Path, mark: str, report: Report) -> ShardEntry:
+    """The entry of a shard that has been written."""
+    return ShardEntry(path.name, mark, file_sha256(path), path.stat().st_size, report.to_dict())
+
+
+def save_entry(folder: Path, entry: ShardEntry) -> None:
+    """Put the entry of a whole shard beside it."""
+    write_whole(folder / _entry_name(entry.file), json.dumps(entry._asdict()))
+
+
+def load_entries(folder: Path) -> dict[str, ShardEntry]:
+    """The entries of all shards of a folder that are whole, by file name."""
+    found = []
+    for path in folder.glob("*.shard.json"):
+        try:
+            found.append(json.loads(path.read_text()))
+        except FileNotFoundError:  # another host has just gathered it in the manifest
+            continue
+    manifest = folder / MANIFEST
+    if manifest.exists():
+        found += json.loads(manifest.read_text())["shards"]
+    entries = [ShardEntry(**entry) for entry in found]
+    return {entry.file: entry for entry in entries if entry.is_whole(folder)}
+
+
+def save_manifest(folder: Path, source: dict[str, Any], entries: Sequence[ShardEntry]) -> None:
+    """Write ``manifest.json`` and remove the entries beside the shards."""
+    content = {
+        "version": VERSION,
+        "source": source,
+        "shards": [entry._asdict() for entry in entries],
+    }
+    write_whole(folder / MANIFEST, json.dumps(content, indent=1) + "\n")
+    for path in folder.glob("*.shard.json"):
+        path.unlink(missing_ok=True)
+
+
+def verify(folder: Path, source: dict[str, Any] | None = None) -> int:
+    """Compare every shard with the manifest, byte for byte; the number of shards.
+
+    Args:
+        folder: of records.
+        source: what it should have been made from, if that is to be compared too.
+
+    Raises:
+        FcisError: no manifest, another source, or shards that are missing or changed.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        raise FcisError(f"{path}: no such file; the conversion is not complete, run it again")
+    content = json.loads(path.read_text())
+    if source is not None and content["source"] != source:
+        differing = sorted(k for k in source if content["source"].get(k) != source[k])
+        raise FcisError(
+            f"{path}: made from another source ({', '.join(differing)} differ); convert again"
+        )
+    for entry in (ShardEntry(**row) for row in content["shards"]):
+        shard = folder / entry.file
+        if not shard.exists():
+            raise FcisError(f"{shard}: missing; run the same `fcis convert` again to make it")
+        if file_sha256(shard) != entry.sha256:
+            raise FcisError(
+                f"{shard}: changed since it was written; delete it and run the same "
+                "`fcis convert` again to make it anew"
+            )
+    return len(content["shards"])
+
+
+def _entry_name(shard: str) -> str:
+    return shard.removesuffix(".tfrecord") + ".shard.json"

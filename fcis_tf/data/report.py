@@ -1,0 +1,101 @@
+"""What a conversion found: counts, and by reason what was dropped or changed."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fcis_tf.data.coco import NOTES
+from fcis_tf.errors import FcisError
+
+EXAMPLES = 20  # listed for every reason
+
+
+@dataclass
+class Report:
+    """Counts of what was converted, and of every fault and note with its first examples."""
+
+    images: int = 0
+    instances: int = 0
+    crowds: int = 0
+    classes: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    strict: bool = False
+
+    def tell(self, reason: str, what: str) -> None:
+        """Count a fault or a note; stop at the first fault if strict.
+
+        Raises:
+            FcisError: strict, and the reason loses data.
+        """
+        if self.strict and reason not in NOTES:
+            raise _stop(reason, what)
+        self.reasons[reason] += 1
+        listed = self.examples.setdefault(reason, [])
+        if len(listed) < EXAMPLES:
+            listed.append(what)
+
+    def add(self, other: "Report") -> None:
+        """Include what another part of the same source found.
+
+        Raises:
+            FcisError: strict, and the other lost data.
+        """
+        if self.strict and other.faults:
+            raise _stop(other.faults[0], other.examples[other.faults[0]][0])
+        self.images += other.images
+        self.instances += other.instances
+        self.crowds += other.crowds
+        self.classes.update(other.classes)
+        self.reasons.update(other.reasons)
+        for reason, listed in other.examples.items():
+            mine = self.examples.setdefault(reason, [])
+            mine += listed[: EXAMPLES - len(mine)]
+
+    @property
+    def faults(self) -> list[str]:
+        """Reasons that lost data, the most frequent first."""
+        return [reason for reason, _ in self.reasons.most_common() if reason not in NOTES]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``report.json`` holds it."""
+        return {
+            "images": self.images,
+            "instances": self.instances,
+            "crowds": self.crowds,
+            "classes": dict(sorted(self.classes.items())),
+            "faults": self._listing(lambda reason: reason not in NOTES),
+            "notes": self._listing(lambda reason: reason in NOTES),
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Report":
+        """The inverse of `to_dict`."""
+        found = content["faults"] | content["notes"]
+        return cls(
+            content["images"],
+            content["instances"],
+            content["crowds"],
+            Counter(content["classes"]),
+            Counter({reason: entry["count"] for reason, entry in found.items()}),
+            {reason: list(entry["examples"]) for reason, entry in found.items()},
+        )
+
+    def __str__(self) -> str:
+        lines = [f"{self.images} images, {self.instances} instances, {self.crowds} crowds"]
+        for reason, count in self.reasons.most_common():
+            kind = "note " if reason in NOTES else "fault"
+            lines.append(f"  {kind} {count:7d}  {reason}; first: {self.examples[reason][0]}")
+        return "\n".join(lines)
+
+    def _listing(self, wanted: Callable[[str], bool]) -> dict[str, dict[str, Any]]:
+        return {
+            reason: {"count": count, "examples": self.examples[reason]}
+            for reason, count in sorted(self.reasons.items())
+            if wanted(reason)
+        }
+
+
+def _stop(reason: str, what: str) -> FcisError:
+    return FcisError(f"{what}: {reason} (--strict stops here)")

@@ -1,0 +1,30 @@
+"""Files that appear only when they are whole."""
+
+import os
+import secrets
+from pathlib import Path
+
+PARTIAL = "partial"
+
+
+def partial_name(path: Path) -> Path:
+    """A name beside `path` that no other process or host takes, to write it under first."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.{PARTIAL}")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file; under its name there is never a part of it, even if power fails."""
+    partial = partial_name(path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+        replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def replace(partial: Path, path: Path) -> None:
+    """Give a written file its name, once its bytes are on the disk."""
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
