@@ -1,0 +1,60 @@
+"""The command ``fcis``: parse, call one function, say what was written and what comes next.
+
+TensorFlow is imported by the sub-command that needs it, so that help is quick.
+"""
+
+import os
+import sys
+from typing import NoReturn
+
+import typer
+
+from fcis_tf.cli import data, environment, serve, train, use
+from fcis_tf.errors import FcisError
+
+INTERRUPTED = 130  # exit status of a command that Ctrl-C ended, as in every shell
+
+app = typer.Typer(
+    help="FCIS: instance segmentation on TensorFlow, from COCO labels to a SavedModel.",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+convert_app = typer.Typer(help="Turn labelled images into TFRecords.")
+convert_app.command("coco")(data.convert_coco)
+
+app.command()(data.shapes)
+app.add_typer(convert_app, name="convert")
+app.command()(data.inspect)
+app.command()(train.train)
+app.command("import-weights")(train.import_weights)
+app.command()(use.evaluate)
+app.command()(use.predict)
+app.command()(serve.export)
+app.command()(environment.benchmark)
+app.command()(environment.doctor)
+
+
+def main() -> None:
+    """Run a command and exit: 2 and one line for faults of the input, 130 for Ctrl-C."""
+    # Level 3: TensorFlow logs start-up notes as errors; what really fails is an exception.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        status = app(sys.argv[1:] or ["--help"], prog_name="fcis", standalone_mode=False)
+    except FcisError as fault:
+        _refuse(str(fault))
+    except typer.TyperException as fault:
+        context = getattr(fault, "ctx", None)
+        command = context.command_path if context else "fcis"
+        _refuse(f"{fault.format_message().rstrip('.')}; see {command} --help")
+    except OSError as fault:
+        if fault.filename is None:
+            raise
+        _refuse(f"{fault.filename}: {fault.strerror}")
+    if status == INTERRUPTED:
+        print("interrupted; the same command continues where it can", file=sys.stderr)
+    sys.exit(status)
+
+
+def _refuse(text: str) -> NoReturn:
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,66 @@
+"""Commands about this machine: benchmark, doctor."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fcis_tf.cli.options import Overrides
+from fcis_tf.quiet import import_tensorflow
+
+
+def benchmark(
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Configuration of the network; default the paper's."),
+    ] = None,
+    size: Annotated[tuple[int, int], typer.Option(help="Height and width of the image.")] = (
+        600,
+        1000,
+    ),
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="stages, variants, assembly or training; may be repeated."),
+    ] = None,
+    rois: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="A number of ROIs to compare; may be repeated."),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 7,
+    threads: Annotated[int, typer.Option(min=0, help="Threads of TensorFlow; 0: all.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Time prediction by stage, its variants, assembly alone and the training step."""
+    from fcis_tf.config import load_config
+
+    settings = load_config(config, overrides or ())
+    import_tensorflow()
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    # Every variant traces the same method anew, which is meant; TensorFlow warns of it.
+    tf.get_logger().setLevel("ERROR")
+    from fcis_tf.benchmark.report import MEASUREMENTS, benchmark
+
+    benchmark(
+        settings,
+        height=size[0],
+        width=size[1],
+        only=only or MEASUREMENTS,
+        rois=rois or (100, 300, 1000, 2000),
+        rounds=rounds,
+        out=out,
+    )
+    if out:
+        print(f"wrote {out}")
+
+
+def doctor() -> None:
+    """Say what of this environment works, and what to do about the rest."""
+    from fcis_tf.doctor import examine
+
+    report, sound = examine()
+    print(report)
+    raise typer.Exit(0 if sound else 1)

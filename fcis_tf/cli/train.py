@@ -1,0 +1,62 @@
+"""Commands that make weights: train, import-weights."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fcis_tf.cli.options import Out, Overrides, Run
+from fcis_tf.quiet import import_tensorflow
+
+
+def train(
+    config: Annotated[Path, typer.Option(help="Configuration, such as configs/shapes.yaml.")],
+    run: Run,
+    overrides: Overrides = None,
+) -> None:
+    """Train on all visible devices; the same command continues an interrupted run."""
+    from fcis_tf.config import load_config
+
+    settings = load_config(config, overrides or ())
+    import_tensorflow()
+    from fcis_tf.train.loop import train
+
+    metrics = train(settings, run)
+    if "mask" in metrics:
+        print(f"best step {metrics['step']}: mask AP {metrics['mask']['AP']:.3f}")
+    print(f"wrote {run}/best.weights.h5, {run}/metrics.json and TensorBoard files")
+    print(f"next: fcis evaluate --run {run}")
+
+
+def import_weights(
+    source: Annotated[
+        str,
+        typer.Argument(help="A .params, .npz or .h5 file, or keras:resnet50, -101 or -152."),
+    ],
+    out: Out,
+    config: Annotated[Path | None, typer.Option(help="Configuration of the new run.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Classes, if not COCO or VOC.")] = None,
+    reinitialise_head: Annotated[
+        bool, typer.Option("--reinitialise-head", help="For another number of classes.")
+    ] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Make a run directory of released FCIS weights, ChainerCV's, or ImageNet's from Keras."""
+    import_tensorflow()
+    from fcis_tf.model.import_weights import import_run
+
+    fresh = import_run(
+        source,
+        out,
+        config=config,
+        overrides=overrides or (),
+        labels=labels,
+        fresh_head=reinitialise_head,
+    )
+    if fresh:
+        print(f"not in {source}, newly initialised: {', '.join(fresh)}")
+    print(f"wrote {out}/best.weights.h5, {out}/config.yaml and {out}/labels.json")
+    if fresh:
+        print(f"next: fcis train --config CONFIG --run RUN train.init={out}")
+    else:
+        print(f"next: fcis evaluate --run {out} --records RECORDS")

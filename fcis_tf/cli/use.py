@@ -1,0 +1,88 @@
+"""Commands that use a run: evaluate, predict."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fcis_tf.cli.options import Out, Overrides, Run
+from fcis_tf.quiet import import_tensorflow
+
+
+def evaluate(
+    run: Run,
+    records: Annotated[
+        str | None,
+        typer.Option(help="Folder of records; default the run's validation records."),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Other weights than the run's best."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write to; default RUN/evaluation."),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only the first images."),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """COCO mask AP and box AP, a table by class, and COCO results json."""
+    import_tensorflow()
+    from fcis_tf.inference import evaluate_run
+    from fcis_tf.progress import Progress
+
+    out = out or run / "evaluation"
+    with Progress("evaluating") as progress:
+        metrics = evaluate_run(
+            run,
+            records=records,
+            weights=weights,
+            out=out,
+            limit=limit,
+            overrides=overrides or (),
+            progress=progress,
+        )
+    print(metrics.table())
+    print(f"wrote {out}/results.json and {out}/metrics.json")
+    print(f"next: fcis predict --run {run} --out pictures IMAGE_OR_FOLDER")
+
+
+def predict(
+    run: Run,
+    out: Out,
+    paths: Annotated[list[Path], typer.Argument(help="Image files and folders.")],
+    score: Annotated[float, typer.Option(min=0, max=1, help="Least score drawn.")] = 0.5,
+    score_maps: Annotated[
+        bool,
+        typer.Option("--score-maps", help="Also draw the k x k maps behind the best instance."),
+    ] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only the first images."),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Configuration; may be repeated."),
+    ] = None,
+) -> None:
+    """Draw the instances of images; also writes them as COCO json."""
+    import_tensorflow()
+    from fcis_tf.draw import draw_predictions
+    from fcis_tf.progress import Progress
+
+    with Progress("predicting") as progress:
+        written = draw_predictions(
+            run,
+            paths,
+            out,
+            score=score,
+            score_maps=score_maps,
+            limit=limit,
+            overrides=overrides or (),
+            progress=progress,
+        )
+    print(f"wrote {len(written)} pictures and predictions.json to {out}")
+    print(f"next: fcis export --run {run} --out export/1")
