@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fcis_tf.data.coco import NOTES
+from fcis_tf.data.faults import NOTES
 from fcis_tf.errors import FcisError
 
 EXAMPLES = 20  # listed for every reason
