@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from fcis_tf.cli import convert, data, environment, serve, train, use
+from fcis_tf.cli import convert, data, environment, serve, split, train, use
 from fcis_tf.errors import FcisError
 
 INTERRUPTED = 130  # exit status of a command that Ctrl-C ended, as in every shell
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 
 app.command()(data.shapes)
+app.add_typer(split.app, name="split")
 app.add_typer(convert.app, name="convert")
 app.command()(data.inspect)
 app.command()(train.train)

@@ -1,4 +1,4 @@
-"""Commands that turn labelled images into records: convert coco."""
+"""Commands that turn labelled images into records: convert coco, sbd, labelme, masks."""
 
 from functools import partial
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fcis_tf.cli.options import Out
+from fcis_tf.cli.options import ClassFile, LabelMeFolder, MaskFolder, Out, SingleClass
 from fcis_tf.errors import FcisError
 from fcis_tf.quiet import import_tensorflow
 
@@ -25,6 +25,10 @@ Part = Annotated[str, typer.Option(metavar="I/N", help="Make every N-th shard, t
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first fault.")]
 Verify = Annotated[
     bool, typer.Option("--verify", help="Only compare what is there with its manifest.")
+]
+ImageList = Annotated[
+    Path | None,
+    typer.Option("--list", help="Text file with the names of the images to use; default all."),
 ]
 
 
@@ -48,6 +52,71 @@ def coco(
     from fcis_tf.data.coco import read_coco
 
     reader = partial(read_coco, images, annotations)
+    _convert(reader, out, shards, processes, part, strict, verify)
+
+
+@app.command()
+def sbd(
+    folder: Annotated[
+        Path, typer.Argument(help="With img, inst and cls (SBD), or JPEGImages and so on (VOC).")
+    ],
+    out: Out,
+    images: Annotated[
+        str | None,
+        typer.Option("--list", help="train, val or a file with names of images; default all."),
+    ] = None,
+    shards: Shards = None,
+    processes: Processes = None,
+    part: Part = "1/1",
+    strict: Strict = False,
+    verify: Verify = False,
+) -> None:
+    """Convert Pascal VOC's instances: SBD's .mat files (also called SDS), or VOC 2012's PNGs."""
+    import_tensorflow()
+    from fcis_tf.data.sbd import read_sbd
+
+    reader = partial(read_sbd, folder, images=images)
+    _convert(reader, out, shards, processes, part, strict, verify)
+
+
+@app.command()
+def labelme(
+    folder: LabelMeFolder,
+    out: Out,
+    labels: ClassFile = None,
+    images: ImageList = None,
+    shards: Shards = None,
+    processes: Processes = None,
+    part: Part = "1/1",
+    strict: Strict = False,
+    verify: Verify = False,
+) -> None:
+    """Convert a folder of LabelMe's json files and their images."""
+    import_tensorflow()
+    from fcis_tf.data.labelme import read_labelme
+
+    reader = partial(read_labelme, folder, labels=labels, images=images)
+    _convert(reader, out, shards, processes, part, strict, verify)
+
+
+@app.command()
+def masks(
+    folder: MaskFolder,
+    out: Out,
+    single_class: SingleClass = None,
+    labels: ClassFile = None,
+    images: ImageList = None,
+    shards: Shards = None,
+    processes: Processes = None,
+    part: Part = "1/1",
+    strict: Strict = False,
+    verify: Verify = False,
+) -> None:
+    """Convert a folder of images with a mask file for every instance."""
+    import_tensorflow()
+    from fcis_tf.data.mask_folders import read_masks
+
+    reader = partial(read_masks, folder, single_class=single_class, labels=labels, images=images)
     _convert(reader, out, shards, processes, part, strict, verify)
 
 

@@ -42,7 +42,7 @@ def read_coco(images: Path, annotations: Path, tell: Tell) -> Source:
     Raises:
         FcisError: no such file or folder, or not COCO's structure, or no image at all.
     """
-    content = _load(annotations)
+    content = load_json(annotations)
     if not images.is_dir():
         raise FcisError(f"{images}: no such folder of images")
     if not content["images"]:
@@ -191,7 +191,12 @@ def _decompress(text: str) -> list[int]:
     return runs
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_json(path: Path) -> dict[str, Any]:
+    """The content of a COCO json.
+
+    Raises:
+        FcisError: no such file, or not COCO's structure.
+    """
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:

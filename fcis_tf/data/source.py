@@ -4,7 +4,7 @@ A reader is a function that lists a data set: `fcis_tf.data.coco.read_coco` with
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +16,7 @@ from fcis_tf.data import faults
 from fcis_tf.data.faults import Tell
 from fcis_tf.data.images import decode_image, to_rgb
 from fcis_tf.data.records import Instance, Record
+from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 
 EXIF_ORIENTATION = 0x0112
@@ -144,3 +145,89 @@ def instance_of(mask: np.ndarray, category: int, labels: Labels) -> Instance:
     """An instance of which no more is known than its mask (H, W) uint8, which has pixels."""
     name = labels.names[labels.ids.index(category)]
     return Instance(tight_box(mask), category, name, mask, False, float(mask.sum()))
+
+
+def read_mask(file: Path | bytes) -> np.ndarray:
+    """An instance mask (H, W) uint8, 0 or 1: the upper half of the values an image file has.
+
+    Raises:
+        OSError, SyntaxError, ValueError: not an image.
+    """
+    with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+        colours = image.mode not in ("1", "L", "P", "I", "F") and not image.mode.startswith("I;16")
+        values = np.asarray(image.convert("L") if colours else image)
+    return (values > values.max(initial=0) / 2).astype(np.uint8)
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether a file's name is that of an image, and not a hidden one's."""
+    return not path.name.startswith(".") and _named(path) is not None
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files below a folder that have names of images, sorted."""
+    return sorted(p for p in folder.rglob("*") if is_image_name(p) and p.is_file())
+
+
+def choose(ids: Iterable[str], wanted: Sequence[str] | None, tell: Tell) -> list[str]:
+    """The ids of images that a list names, with or without a suffix such as .jpg; None: all.
+
+    Args:
+        ids: of all images.
+        wanted: names of images, as `read_list` gives them.
+        tell: told of names that are no image's, and of those that come twice.
+    """
+    known = dict.fromkeys(ids)
+    if wanted is None:
+        return list(known)
+    chosen: dict[str, None] = {}
+    for name in wanted:
+        found = name if name in known else name.rpartition(".")[0]
+        if found not in known:
+            tell(faults.NOT_THERE, name)
+        elif found in chosen:
+            tell(faults.DUPLICATE_IMAGE, name)
+        else:
+            chosen[found] = None
+    return list(chosen)
+
+
+def read_list(file: Path | None) -> list[str] | None:
+    """Names of images, one a line; None if there is no list.
+
+    Raises:
+        FcisError: no such file, not text, or nothing in it.
+    """
+    if file is None:
+        return None
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise FcisError(f"{file}: no such list of images") from None
+    except ValueError:
+        raise FcisError(f"{file}: expected a text file with an image's name on each line") from None
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise FcisError(f"{file}: expected an image's name on each line, found none")
+    return names
+
+
+def read_labels(file: Path | None, found: Iterable[str]) -> Labels:
+    """The classes of a file, one a line, or of a labels.json; without a file the names found.
+
+    Ids count from 1, in the order of the file or of the alphabet. Lines that begin with an
+    underscore, as LabelMe's ``__ignore__`` and ``_background_``, are no classes.
+
+    Raises:
+        FcisError: no such file, no class, or one named twice.
+    """
+    if file is not None and file.suffix == ".json":
+        return Labels.load(file)
+    names = sorted(set(found)) if file is None else read_list(file) or []
+    names = [name for name in names if not name.startswith("_")]
+    if not names:
+        raise FcisError(f"{file or 'labels'}: no class is named; nothing to learn")
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise FcisError(f"{file}: classes are named twice: {twice}")
+    return Labels(tuple(range(1, len(names) + 1)), tuple(names))
