@@ -175,8 +175,10 @@ def _draw(
     if kind == "mask":
         return _place(shape.get("mask"), points[0], height, width)
     if kind in ("line", "linestrip", "point"):
+        if len(points) != 1 if kind == "point" else len(points) < 2:
+            return None
         tell(faults.DRAWN, name)
-        return _draw_thin(kind, points, height, width)
+        return _draw_thin(points, height, width)
     if kind == "circle" and len(points) == 2:
         points = _circle(*points)
     elif kind == "rectangle" and len(points) == 2:
@@ -197,12 +199,11 @@ def _circle(center: tuple[float, float], rim: tuple[float, float]) -> Points:
     return [(center[0] + radius * math.cos(a), center[1] + radius * math.sin(a)) for a in angles]
 
 
-def _draw_thin(kind: str, points: Points, height: int, width: int) -> np.ndarray | None:
-    if len(points) != 1 if kind == "point" else len(points) < 2:
-        return None
+def _draw_thin(points: Points, height: int, width: int) -> np.ndarray:
+    """A (height, width) uint8 mask of a point or of a line through several."""
     canvas = Image.new("L", (width, height))
     draw = ImageDraw.Draw(canvas)
-    if kind == "point":
+    if len(points) == 1:
         x, y = points[0]
         around = (x - POINT_RADIUS, y - POINT_RADIUS, x + POINT_RADIUS, y + POINT_RADIUS)
         draw.ellipse(around, fill=1)
