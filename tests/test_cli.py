@@ -12,7 +12,17 @@ from fcis_tf.cli import app, main
 from fcis_tf.errors import FcisError
 from tests.train.test_loop import TINY
 
-COMMANDS = ("shapes", "convert", "inspect", "train", "evaluate", "predict", "export", "doctor")
+COMMANDS = (
+    "shapes",
+    "split",
+    "convert",
+    "inspect",
+    "train",
+    "evaluate",
+    "predict",
+    "export",
+    "doctor",
+)
 
 
 def call(monkeypatch, capsys, *arguments):

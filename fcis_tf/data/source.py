@@ -192,8 +192,12 @@ def choose(ids: Iterable[str], wanted: Sequence[str] | None, tell: Tell) -> list
     return list(chosen)
 
 
-def read_list(file: Path | None) -> list[str] | None:
-    """Names of images, one a line; None if there is no list.
+def read_list(file: Path | None, of: str = "images") -> list[str] | None:
+    """Names, one a line; None if there is no list.
+
+    Args:
+        file: text in UTF-8.
+        of: what the names are of, for messages.
 
     Raises:
         FcisError: no such file, not text, or nothing in it.
@@ -203,12 +207,12 @@ def read_list(file: Path | None) -> list[str] | None:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise FcisError(f"{file}: no such list of images") from None
+        raise FcisError(f"{file}: no such list of {of}") from None
     except ValueError:
-        raise FcisError(f"{file}: expected a text file with an image's name on each line") from None
+        raise FcisError(f"{file}: expected a text file with a list of {of}, found none") from None
     names = [line.strip() for line in lines if line.strip()]
     if not names:
-        raise FcisError(f"{file}: expected an image's name on each line, found none")
+        raise FcisError(f"{file}: expected a list of {of}, one a line, found nothing")
     return names
 
 
@@ -223,7 +227,7 @@ def read_labels(file: Path | None, found: Iterable[str]) -> Labels:
     """
     if file is not None and file.suffix == ".json":
         return Labels.load(file)
-    names = sorted(set(found)) if file is None else read_list(file) or []
+    names = sorted(set(found)) if file is None else read_list(file, "classes") or []
     names = [name for name in names if not name.startswith("_")]
     if not names:
         raise FcisError(f"{file or 'labels'}: no class is named; nothing to learn")
