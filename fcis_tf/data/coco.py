@@ -61,15 +61,15 @@ def read_coco(images: Path, annotations: Path, tell: Tell) -> Source:
     seen: set[Any] = set()
     for annotation in content["annotations"]:
         name, number, image_id = _name(annotation), annotation.get("id"), annotation.get("image_id")
-        if _is_id(number) and number in seen:
+        if is_id(number) and number in seen:
             tell(faults.DUPLICATE_ANNOTATION, name)
-        elif not _is_id(image_id) or image_id not in grouped:
+        elif not is_id(image_id) or image_id not in grouped:
             tell(faults.UNKNOWN_IMAGE, name)
         elif annotation.get("category_id") not in labels.ids:
             tell(faults.UNKNOWN_CATEGORY, f"{name} with category {annotation.get('category_id')}")
         else:
             grouped[image_id].append(annotation)
-            if _is_id(number):
+            if is_id(number):
                 seen.add(number)
     items = [
         CocoImage(
@@ -222,7 +222,8 @@ def load_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _is_id(value: Any) -> bool:
+def is_id(value: Any) -> bool:
+    """Whether a json's value can be an id."""
     return isinstance(value, int | float | str)
 
 

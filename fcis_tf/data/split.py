@@ -4,11 +4,11 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fcis_tf.data.coco import load_json
+from fcis_tf.data.coco import is_id, load_json
 from fcis_tf.data.source import Source
 from fcis_tf.errors import FcisError
 from fcis_tf.files import write_whole
@@ -76,24 +76,24 @@ def split_coco(annotations: Path, out: Path, *, validation: float, seed: int) ->
         FcisError: no COCO json, no two images, or `out` holds another split.
     """
     content = load_json(annotations)
-    names = {row["id"]: str(row["name"]) for row in content["categories"]}
+    names = {row["id"]: str(row["name"]) for row in content["categories"] if is_id(row["id"])}
     files = {image["id"]: str(image["file_name"]) for image in content["images"]}
+
+    def file_of(row: dict[str, Any]) -> str | None:
+        return files.get(row["image_id"]) if is_id(row.get("image_id")) else None
+
     classes: dict[str, set[str]] = {file: set() for file in files.values()}
     for row in content["annotations"]:
-        file, name = files.get(row.get("image_id")), names.get(row.get("category_id"))
-        if file is not None and name is not None:
-            classes[file].add(name)
+        file, category = file_of(row), row.get("category_id")
+        if file is not None and is_id(category) and category in names:
+            classes[file].add(names[category])
     drawn = draw_split(classes, validation=validation, seed=seed)
     held = set(drawn.validation)
     texts = {}
     for split, wanted in (("train", False), ("val", True)):
         part = {
             "images": [i for i in content["images"] if (str(i["file_name"]) in held) == wanted],
-            "annotations": [
-                a
-                for a in content["annotations"]
-                if (files.get(a.get("image_id")) in held) == wanted
-            ],
+            "annotations": [a for a in content["annotations"] if (file_of(a) in held) == wanted],
         }
         texts[f"{split}.json"] = json.dumps(content | part)
     _write(out, texts)

@@ -71,6 +71,7 @@ def test_two_coco_files_hold_what_one_held(tmp_path, rng):
         for n in range(80)
     ]
     rows += [{"id": 81, "image_id": 99, "category_id": 3}, {"id": 82, "image_id": 1}]
+    rows += [{"id": 83, "image_id": [1], "category_id": 3}, {"id": 84, "category_id": {}}]
     file = coco(tmp_path, images, rows)
     drawn = split_coco(file, tmp_path / "out", validation=0.25, seed=0)
     parts = [json.loads((tmp_path / "out" / f"{n}.json").read_text()) for n in ("train", "val")]
@@ -81,9 +82,9 @@ def test_two_coco_files_hold_what_one_held(tmp_path, rng):
     assert not names[0] & names[1] and names[1] == set(drawn.validation)  # 1, 2, 3 occur twice
     for part in parts:
         ids = {image["id"] for image in part["images"]} | {99}
-        assert all(row["image_id"] in ids for row in part["annotations"])
+        assert all(row["image_id"] in ids for row in part["annotations"] if row["id"] < 83)
         assert part["info"] == {"year": 2026} and len(part["categories"]) == 2
-    assert parts[0]["annotations"][-2]["id"] == 81
+    assert {81, 83, 84} <= {row["id"] for row in parts[0]["annotations"]}
     assert "images" in str(drawn) and str(len(drawn.train)) in str(drawn)
 
 
