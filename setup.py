@@ -57,6 +57,17 @@ setup(
         "cpu": ["tensorflow-cpu>=2.20,<2.22"],
         "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
         "test": ["pytest>=8"],
+        # What Model Garden imports; scripts/peer_environment.sh adds Model Garden itself.
+        "garden": [
+            "gin-config",
+            "immutabledict",
+            "matplotlib",
+            "opencv-python-headless",
+            "scipy",
+            "setuptools<81",
+            "tensorflow-cpu==2.20.*",
+            "tensorflow-datasets",
+        ],
         "dev": [
             "import-linter==2.16",
             "mypy==2.4.1",

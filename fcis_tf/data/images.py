@@ -6,6 +6,8 @@ from PIL import Image
 
 from fcis_tf.structures import Tensor
 
+JPEG_START = b"\xff\xd8\xff"
+
 
 def decode_image(encoded: Tensor) -> Tensor:
     """A JPEG, PNG, BMP or GIF file as (H, W, 3) uint8 RGB, in its stored orientation."""
@@ -19,6 +21,18 @@ def decode_image(encoded: Tensor) -> Tensor:
 
     image = tf.cond(tf.io.is_jpeg(encoded), jpeg, other)
     return tf.ensure_shape(image, [None, None, 3])
+
+
+def check_decodable(encoded: bytes) -> None:
+    """Raise what `decode_image` would; of a JPEG only an eighth of the pixels is worked out.
+
+    Raises:
+        tf.errors.InvalidArgumentError: a damaged file.
+    """
+    if encoded.startswith(JPEG_START):
+        tf.io.decode_jpeg(encoded, channels=3, ratio=8)
+    else:
+        decode_image(tf.constant(encoded))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
