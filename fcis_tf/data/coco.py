@@ -162,7 +162,7 @@ def _instance(
     if mask is None:
         tell(BAD_MASK, name)
         return None
-    if not mask.any():
+    if not mask.view(bool).any():  # stops at the first pixel
         tell(EMPTY_MASK, name)
         return None
     y0, x0 = max(y, 0.0), max(x, 0.0)
@@ -218,19 +218,26 @@ def _rasterise(segmentation: Any, height: int, width: int) -> np.ndarray | None:
 def _fill(runs: np.ndarray, height: int, width: int) -> np.ndarray:
     """The mask (height, width) uint8 of run lengths, column by column, the first one background.
 
-    Only the columns between the first and the last foreground pixel are expanded and transposed;
-    for all of them it takes several times as long.
+    Only what lies between the first and the last foreground pixels is expanded and transposed; for
+    the whole image it takes several times as long.
     """
     mask = np.zeros((height, width), np.uint8)
-    if len(runs) == 1:
+    ends = np.cumsum(runs)
+    last = ends[1::2] - 1
+    first = ends[: 2 * len(last) : 2]
+    if not len(last):
         return mask
+    left, right = first[0] // height, last[-1] // height + 1
     lengths = runs.copy()
-    left = lengths[0] // height
-    right = lengths[-1] // height if len(runs) % 2 else 0
     lengths[0] -= left * height
-    lengths[-1] -= right * height
+    if len(runs) % 2:
+        lengths[-1] -= (width - right) * height
     values = np.arange(len(runs)).astype(np.uint8) & 1
-    mask[:, left : width - right] = np.repeat(values, lengths).reshape(-1, height).T
+    columns = np.repeat(values, lengths).reshape(-1, height)
+    top, bottom = 0, height
+    if (first // height == last // height).all():  # no run goes on in the next column
+        top, bottom = (first % height).min(), (last % height).max() + 1
+    mask[top:bottom, left:right] = columns[:, top:bottom].T
     return mask
 
 
