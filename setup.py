@@ -58,6 +58,17 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
         "sbd": ["scipy"],
         "test": ["pytest>=8", "scipy"],
+        # What Model Garden imports; scripts/peer_environment.sh adds Model Garden itself.
+        "garden": [
+            "gin-config",
+            "immutabledict",
+            "matplotlib",
+            "opencv-python-headless",
+            "scipy",
+            "setuptools<81",
+            "tensorflow-cpu==2.20.*",
+            "tensorflow-datasets",
+        ],
         "dev": [
             "import-linter==2.16",
             "mypy==2.4.1",

@@ -32,36 +32,13 @@ while [ $# -gt 0 ]; do
     *) echo "error: $1: no such option; see --help" >&2; exit 1 ;;
   esac
 done
-folder=${PEERS_ENVIRONMENTS:-}
-case $folder in '' | /*) ;; *) folder=$caller/$folder ;; esac
 source "$(dirname "$0")/environment.sh"
-folder=${folder:-$PWD}
+source scripts/peer_environment.sh
 
 # ===: the index's own build, the one that torchvision was compiled with. A local build such as
 # 2.13.0+cpu would satisfy == too, and torchvision's operators would not load next to it.
 torch=${PEERS_TORCH:-torch===2.13.0 torchvision==0.28.0}
-# The package asks for a hundred others, most of them for text, hubs and cloud storage; these are
-# what its Mask R-CNN imports. What asks for a second TensorFlow is taken without dependencies.
-garden_alone="tf-models-official==2.20.* tf_keras==2.20.* tensorflow-hub==0.16.*"
-garden="tensorflow-cpu==2.20.* gin-config immutabledict matplotlib numpy<3 opencv-python-headless"
-garden="$garden pycocotools pyyaml scipy setuptools<81 tensorflow-datasets"
 
-begin_peer() {  # begin_peer NAME REQUIREMENTS: true if its environment is still to be filled
-  environment=$folder/.venv-$1
-  stamp=$environment/peer-$(echo "$2" | cksum | cut -d' ' -f1)
-  [ ! -e "$stamp" ] || return 1
-  echo "installing $1 into $environment; some minutes, once" >&2
-  mkdir -p "$folder" && python -m venv --clear "$environment" ||
-    fail "$environment could not be made; name a folder to write to in PEERS_ENVIRONMENTS"
-  echo '*' >"$environment/.gitignore"
-}
-
-into_peer() {  # into_peer ARGUMENTS: pip install
-  "$environment/bin/python" -m pip install --quiet --disable-pip-version-check "$@" ||
-    fail "pip could not install $*; look at the lines above, or leave that peer out with --only"
-}
-
-set -f  # the versions have stars
 for peer in $peers; do
   case $peer in
     torchvision)
@@ -69,13 +46,7 @@ for peer in $peers; do
         into_peer numpy $torch
         touch "$stamp"
       fi ;;
-    garden)
-      if begin_peer garden "$garden_alone $garden"; then
-        into_peer $garden
-        into_peer --no-deps $garden_alone
-        touch "$stamp"
-      fi ;;
+    garden) ensure_garden ;;
   esac
 done
-set +f
 exec python scripts/peers/compare.py --environments "$folder" ${options[@]+"${options[@]}"}

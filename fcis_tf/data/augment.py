@@ -66,13 +66,23 @@ def resize_image(image: Tensor, factor: Tensor, corner: Tensor, size: Tensor) ->
 
 def resize(example: Example, factor: Tensor) -> Example:
     """Resize the image and scale its boxes; adds `scale`. Box-frame masks do not change."""
-    size = resized_size(tf.shape(example["image"])[:2], factor)
+    image, exact = example["image"], tf.cast(factor, tf.float64)
+    size = resized_size(tf.shape(image)[:2], factor)
     factor = tf.cast(factor, tf.float32)
-    image = tf.cond(
-        factor == 1.0,
-        lambda: tf.cast(example["image"], tf.float32),
-        lambda: resize_image(example["image"], factor, tf.zeros([2], tf.int32), size),
-    )
+    sides = exact * tf.cast(tf.shape(image)[:2], tf.float64)
+
+    def whole() -> Tensor:
+        """Where the factor makes whole sizes, resizing to these is the same, and twice as fast."""
+        return tf.raw_ops.ResizeBilinear(images=image[None], size=size, half_pixel_centers=True)[0]
+
+    def resized() -> Tensor:
+        return tf.cond(
+            tf.reduce_max(tf.abs(sides - tf.cast(size, tf.float64))) < 1e-6,
+            whole,
+            lambda: resize_image(image, factor, tf.zeros([2], tf.int32), size),
+        )
+
+    image = tf.cond(factor == 1.0, lambda: tf.cast(example["image"], tf.float32), resized)
     return example | {
         "image": image,
         "boxes": box_ops.clip(example["boxes"] * factor, tf.cast(size, tf.float32)),
@@ -112,9 +122,9 @@ def flip(example: Example) -> Example:
     width = tf.cast(tf.shape(example["image"])[1], tf.float32)
     y0, x0, y1, x1 = tf.unstack(example["boxes"], axis=-1)
     return example | {
-        "image": example["image"][:, ::-1],
+        "image": tf.reverse(example["image"], [1]),
         "boxes": tf.stack([y0, width - x1, y1, width - x0], -1),
-        "masks": example["masks"][:, :, ::-1],
+        "masks": tf.reverse(example["masks"], [2]),
     }
 
 
@@ -158,7 +168,11 @@ def limit_instances(example: Example, most: int, seed: Tensor) -> Example:
 
 def subtract_means(example: Example) -> Example:
     """The image as the network takes it: float32 RGB less the channel means."""
-    return example | {"image": tf.cast(example["image"], tf.float32) - PIXEL_MEANS}
+    image = tf.cast(example["image"], tf.float32)
+    # Rows at a time: subtracting three numbers from the last axis takes twice as long.
+    size = tf.shape(image)
+    rows = tf.reshape(image, [size[0], -1]) - tf.tile(PIXEL_MEANS, size[1:2])
+    return example | {"image": tf.reshape(rows, size)}
 
 
 def draw_one(values: Sequence[float], seed: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from fcis_tf.errors import FcisError
 from fcis_tf.files import write_whole
 
 MANIFEST = "manifest.json"
-VERSION = 1  # of the records' schema and of this file
+VERSION = 2  # of the records' schema and of this file
 
 
 class ShardEntry(NamedTuple):

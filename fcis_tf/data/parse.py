@@ -93,7 +93,7 @@ def _box_frame_masks(masks: Tensor, boxes: Tensor, image_size: Tensor, size: int
         end = tf.maximum(end, start + 1)
         part = mask[start[0] : end[0], start[1] : end[1]]
         frame = tf.cast(tf.concat([start, end], 0), tf.float32)
-        sampled = resample(tf.cast(part, tf.float32)[None], frame[None], pair[1][None], size)[0]
+        sampled = resample(tf.cast(part > 0, tf.float32)[None], frame[None], pair[1][None], size)[0]
         return tf.cast(tf.round(255.0 * sampled), tf.uint8)
 
     spec = tf.TensorSpec([size, size], tf.uint8)
@@ -103,7 +103,7 @@ def _box_frame_masks(masks: Tensor, boxes: Tensor, image_size: Tensor, size: int
 def _whole_masks(masks: Tensor, image_size: Tensor) -> Tensor:
     """PNG masks (G,) as (G, H0, W0) uint8, 0 or 1."""
     decoded = tf.map_fn(
-        lambda mask: tf.cast(_decode_mask_in_graph(mask, image_size), tf.uint8),
+        lambda mask: tf.cast(_decode_mask_in_graph(mask, image_size) > 0, tf.uint8),
         masks,
         fn_output_signature=tf.TensorSpec([None, None], tf.uint8),
     )
@@ -111,10 +111,11 @@ def _whole_masks(masks: Tensor, image_size: Tensor) -> Tensor:
 
 
 def _decode_mask_in_graph(encoded: Tensor, image_size: Tensor) -> Tensor:
+    """(H0, W0) uint8, 0 outside; some converters write 1, some 255 inside."""
     mask = tf.io.decode_png(encoded, channels=1)
     tf.debugging.assert_equal(
         tf.shape(mask)[:2],
         image_size,
         "an image/object/mask has another size than its image; convert again",
     )
-    return mask[..., 0] > 0
+    return mask[..., 0]

@@ -1,4 +1,4 @@
-"""Records to padded batches with tf.data: shuffle, resize, augment, group by aspect, pad."""
+"""Records to padded batches with tf.data: decode, augment, resize, pad; see order.py for when."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -10,7 +10,7 @@ import tensorflow as tf
 from fcis_tf.config import DataConfig
 from fcis_tf.data import augment, released
 from fcis_tf.data.augment import Example
-from fcis_tf.data.images import decode_image
+from fcis_tf.data.order import draws
 from fcis_tf.data.parse import parse
 from fcis_tf.data.records import record_files
 from fcis_tf.errors import FcisError
@@ -58,7 +58,7 @@ def training_dataset(
         labels: the classes.
         batch_size: images per batch.
         seed: of order and augmentation.
-        start: leave out so many batches, without decoding their images.
+        start: number of the first batch; none before it is decoded, few are read.
         shard: (index, count): take a count-th of the files, or of the records if files are few.
         short_sides: shorter sides, one drawn per image.
         long_side: cap of the longer side at ``short_sides[0]``, in proportion at others.
@@ -83,34 +83,19 @@ def training_dataset(
         raise FcisError("data.crop: the released code has no crops; set data.resize=exact")
     mask_side = None if resize == "released" else mask_size
     read = partial(parse, category_ids=labels.ids, mask_size=mask_side)
-    files = record_files(folder)
-    index, count = shard
-    by_file = len(files) >= count
-    names = [str(file) for file in files[index::count]] if by_file else [str(f) for f in files]
-    paths = tf.data.Dataset.from_tensor_slices(names)
-    if by_file and not cache:
-        paths = paths.shuffle(len(names), seed=seed, reshuffle_each_iteration=True)
-    records = paths.interleave(tf.data.TFRecordDataset, cycle_length=8)
-    if not by_file:  # a fixed order, or the shards would mix from epoch to epoch
-        records = records.shard(count, index)
-    headers = records.map(_with_header)
-    headers = headers.filter(lambda header, serialized: header["usable"])
-    if next(iter(headers.take(1)), None) is None:
-        raise FcisError(
-            f"{folder}: no image with an instance that is not a crowd; nothing to train on"
-        )
-    if cache:
-        headers = headers.map(
-            lambda header, serialized: (header, read(serialized)), tf.data.AUTOTUNE
-        ).cache()
-    draws = headers.shuffle(shuffle_buffer, seed=seed, reshuffle_each_iteration=True).repeat()
-    if aspect_grouping and batch_size > 1:
-        draws = draws.group_by_window(
-            lambda header, content: header["landscape"], lambda key, window: window, batch_size
-        )
+    stream = draws(
+        record_files(folder),
+        batch_size=batch_size,
+        seed=seed,
+        start=start,
+        shard=shard,
+        group_by_aspect=aspect_grouping,
+        shuffle_buffer=shuffle_buffer,
+        cached=read if cache else None,
+    )
 
-    def example(index: Tensor, draw: tuple[Example, Tensor | Example]) -> Example:
-        content = draw[1] if cache else read(draw[1])
+    def example(index: Tensor, content: Tensor | Example) -> Example:
+        content = content if cache else read(content)
         pair = tf.stack([tf.constant(seed, tf.int32), tf.cast(index, tf.int32)])
         one = augment.drop_crowds(content) | {"seed": pair}
         one = augment.limit_instances(one, max_instances, _seed(pair, 1))
@@ -137,11 +122,7 @@ def training_dataset(
             one = augment.color_jitter(one, color_jitter, _seed(pair, 5))
         return _finish(one)
 
-    examples = (
-        draws.enumerate()
-        .skip(start * batch_size)
-        .map(example, tf.data.AUTOTUNE, deterministic=True)
-    )
+    examples = stream.map(example, tf.data.AUTOTUNE, deterministic=True)
     return _pad(examples, batch_size).prefetch(tf.data.AUTOTUNE)
 
 
@@ -213,33 +194,6 @@ def _factor(size: Tensor, short_side: int, long_side: int, factor: float | None)
     if factor is not None:
         return tf.constant(factor, tf.float64)
     return augment.resize_factor(size, short_side, long_side)
-
-
-def _with_header(serialized: Tensor) -> tuple[Example, Tensor]:
-    """What grouping and filtering need, without decoding the image."""
-    raw = tf.io.parse_single_example(
-        serialized,
-        {
-            "image/encoded": tf.io.FixedLenFeature([], tf.string),
-            "image/height": tf.io.FixedLenFeature([], tf.int64, -1),
-            "image/width": tf.io.FixedLenFeature([], tf.int64, -1),
-            "image/object/class/label": tf.io.VarLenFeature(tf.int64),
-            "image/object/is_crowd": tf.io.VarLenFeature(tf.int64),
-        },
-    )
-    known = tf.stack([raw["image/height"], raw["image/width"]])
-    size = tf.cond(
-        tf.reduce_all(known > 0),
-        lambda: known,
-        lambda: tf.shape(decode_image(raw["image/encoded"]), tf.int64)[:2],
-    )
-    crowds = tf.reduce_sum(raw["image/object/is_crowd"].values)
-    instances = tf.size(raw["image/object/class/label"].values, tf.int64)
-    header = {
-        "landscape": tf.cast(size[1] >= size[0], tf.int64),
-        "usable": instances > crowds,
-    }
-    return header, serialized
 
 
 def _turn(example: Example, seed: Tensor) -> Example:

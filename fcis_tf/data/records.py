@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from fcis_tf.data.mask_png import encode_mask
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 
@@ -63,7 +64,7 @@ def encode(record: Record) -> bytes:
         "image/object/class/text": [i.name.encode() for i in found],
         "image/object/is_crowd": [int(i.crowd) for i in found],
         "image/object/area": [float(i.area) for i in found],
-        "image/object/mask": [_encode_mask(i.mask) for i in found],
+        "image/object/mask": [encode_mask(i.mask) for i in found],
     }
     features |= {key: boxes[:, n].tolist() for n, key in enumerate(BOX_KEYS)}
     example = tf.train.Example()
@@ -203,12 +204,6 @@ def read_records(folder: str | Path) -> Iterator[Record]:
     """Every record of a folder, in order."""
     for name, serialized in read_serialized(folder):
         yield decode(serialized, name)
-
-
-def _encode_mask(mask: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(mask, np.uint8), "L").save(buffer, "PNG", compress_level=6)
-    return buffer.getvalue()
 
 
 def _decode_mask(encoded: bytes, size: tuple[int, int], source: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from fcis_tf.data import faults
 from fcis_tf.data.faults import Tell
-from fcis_tf.data.images import decode_image, to_rgb
+from fcis_tf.data.images import check_decodable, to_rgb
 from fcis_tf.data.records import Instance, Record
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
@@ -78,7 +78,6 @@ def read_picture(
     try:
         encoded = file if isinstance(file, bytes) else file.read_bytes()
         with Image.open(io.BytesIO(encoded)) as image:
-            image.load()
             # Telephones write several pictures in one JPEG; the first is the photograph.
             kind = "JPEG" if image.format == "MPO" else str(image.format)
             if isinstance(file, Path) and _named(file) not in (None, kind, image.format):
@@ -100,7 +99,7 @@ def read_picture(
                 encoded, kind = buffer.getvalue(), "PNG"
             columns, rows = found.size
         # Pillow overlooks a lost end; what training could not decode must not get in.
-        decode_image(tf.constant(encoded))
+        check_decodable(encoded)
     except FileNotFoundError:
         tell(faults.MISSING, str(file))
         return None
