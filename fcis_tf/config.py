@@ -127,6 +127,8 @@ class PredictConfig(Section):
 
     batch_size: Positive = 1
     precision: Literal["float32", "bfloat16"] | None = None  # of convolutions; null as in training
+    flip: bool = False  # average with the mirror image (paper section 4.2)
+    turn: bool = False  # average all eight ways to lay the image down
     iterations: Literal[1, 2] = 2
     min_size: float = 2.0  # network pixels
     nms_threshold: Fraction = 0.3
