@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from fcis_tf.config import Config, load_config
-from fcis_tf.data.images import to_rgb
+from fcis_tf.data.images import decode_image, to_rgb
 from fcis_tf.data.pipeline import evaluation_dataset, network_input
 from fcis_tf.data.records import read_records
 from fcis_tf.errors import FcisError
@@ -19,9 +19,11 @@ from fcis_tf.evaluate import coco
 from fcis_tf.files import write_whole
 from fcis_tf.geometry.paste import paste_masks
 from fcis_tf.labels import Labels
+from fcis_tf.model.ensemble import Ensemble
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.fold import fold
 from fcis_tf.model.weights import load_weights
+from fcis_tf.multiscale import MultiScale
 
 
 class Instances(NamedTuple):
@@ -39,16 +41,23 @@ class Instances(NamedTuple):
 
 
 class Predictor:
-    """A model's whole inference as one graph for images of any size.
+    """A model's whole inference for images of any size, as its configuration says.
 
     Args:
         model: made by `FCIS.from_config`, with weights.
+        others: networks of the same classes that answer too; the configuration is that of `model`.
     """
 
-    def __init__(self, model: FCIS) -> None:
+    def __init__(self, model: FCIS, others: Sequence[FCIS] = ()) -> None:
         self.model, self.config = model, model.config
+        ensemble, settings = Ensemble([model, *others]), model.config.predict
+        self.multi_scale = (
+            MultiScale(ensemble, scales=settings.scales, side=settings.scale_side)
+            if settings.scales
+            else None
+        )
         self.detect = tf.function(
-            model.detect,
+            ensemble.detect,
             input_signature=[
                 tf.TensorSpec([None, None, None, 3], tf.float32),
                 tf.TensorSpec([None, 2], tf.float32),
@@ -63,17 +72,37 @@ class Predictor:
             raise FcisError(
                 f"image: expected uint8 (H, W, 3) RGB, found {image.dtype} {image.shape}"
             )
-        pixels, scale = network_input(image, **resizing(self.config))
-        size = tf.cast(tf.shape(pixels)[:2], tf.float32)
-        found = self.detect(pixels[None], size[None], scale[None], [image.shape[:2]])
+        if self.multi_scale:
+            found = self.multi_scale.detect(image, **resizing(self.config))
+        else:
+            pixels, scale = network_input(image, **resizing(self.config))
+            size = tf.cast(tf.shape(pixels)[:2], tf.float32)
+            found = self.detect(pixels[None], size[None], scale[None], [image.shape[:2]])
         return next(self._instances(found, np.array([image.shape[:2]])))
 
     def batch(self, batch: dict[str, Any]) -> Iterator[Instances]:
-        """Instances of each image of a pipeline batch; see structures.py."""
+        """Instances of each image of a pipeline batch (structures.py), at the scale it has."""
         found = self.detect(
             batch["image"], batch["image_size"], batch["scale"], batch["original_size"]
         )
         return self._instances(found, np.asarray(batch["original_size"]))
+
+    def records(self, folder: str | Path, labels: Labels) -> Iterator[Instances]:
+        """Instances of every image of a folder of records, in order."""
+        config = self.config
+        if self.multi_scale:
+            for record in read_records(folder):
+                yield self.image(decode_image(record.encoded).numpy())
+            return
+        for batch in evaluation_dataset(
+            folder,
+            labels=labels,
+            mask_size=config.data.mask_size,
+            max_instances=config.data.max_instances,
+            batch_size=config.predict.batch_size,
+            **resizing(config),
+        ):
+            yield from self.batch(batch)
 
     def _instances(self, found: Any, sizes: np.ndarray) -> Iterator[Instances]:
         boxes, scores, labels, masks, valid = (np.asarray(part) for part in found)
@@ -127,6 +156,30 @@ def load_run(
     return config, labels, model
 
 
+def load_predictor(
+    run: Path, overrides: Sequence[str] = (), weights: Path | None = None
+) -> tuple[Predictor, Labels]:
+    """What predicts with a run, and with the others that its ``predict.ensemble`` names.
+
+    A member is a run directory, or a ``.weights.h5`` file for the configuration of `run`.
+
+    Raises:
+        FcisError: as `load_run`, or a member has other classes.
+    """
+    config, labels, model = load_run(run, overrides, weights)
+    members = []
+    for name in config.predict.ensemble:
+        if Path(name).is_dir():
+            _, others, member = load_run(Path(name))
+            if others != labels:
+                raise FcisError(f"predict.ensemble: {name} has other classes than {run}")
+        else:
+            member = FCIS.from_config(config, precision=config.predict.precision)
+            load_weights(member, name)
+        members.append(fold(member))
+    return Predictor(fold(model), members), labels
+
+
 def evaluate_model(
     predictor: Predictor,
     records: str | Path,
@@ -144,32 +197,16 @@ def evaluate_model(
         limit: only so many images, the first ones.
         progress: called with (done, total) images.
     """
-    config = predictor.config
-    dataset = evaluation_dataset(
-        records,
-        labels=labels,
-        mask_size=config.data.mask_size,
-        max_instances=config.data.max_instances,
-        batch_size=config.predict.batch_size,
-        **resizing(config),
-    )
     truth = coco.ground_truth(first(read_records(records), limit), labels)
-    total = len(truth["images"])
-    ids = iter([image["id"] for image in truth["images"]])
+    ids = [image["id"] for image in truth["images"]]
     results: list[dict] = []
-    done = 0
-    for batch in dataset:
-        for found in predictor.batch(batch):
-            if done == total:
-                break
-            results += coco.results(
-                next(ids), found.boxes, found.labels, found.scores, found.masks, labels
-            )
-            done += 1
-            if progress:
-                progress(done, total)
-        if done == total:
-            break
+    everything = predictor.records(records, labels)
+    for done, (number, found) in enumerate(zip(ids, everything, strict=False), start=1):
+        results += coco.results(
+            number, found.boxes, found.labels, found.scores, found.masks, labels
+        )
+        if progress:
+            progress(done, len(ids))
     return coco.evaluate(truth, results, labels), results
 
 
@@ -188,13 +225,11 @@ def evaluate_run(
     Writes ``results.json`` (COCO results) and ``metrics.json`` into `out`, by default
     ``RUN/evaluation``.
     """
-    config, labels, model = load_run(run, overrides, weights)
-    records = records or config.data.validation
+    predictor, labels = load_predictor(run, overrides, weights)
+    records = records or predictor.config.data.validation
     if not records:
         raise FcisError("data.validation: no validation records configured; name --records FOLDER")
-    metrics, results = evaluate_model(
-        Predictor(fold(model)), records, labels, limit=limit, progress=progress
-    )
+    metrics, results = evaluate_model(predictor, records, labels, limit=limit, progress=progress)
     out = out or run / "evaluation"
     out.mkdir(parents=True, exist_ok=True)
     coco.save_results(results, out / "results.json")

@@ -48,11 +48,15 @@ class Ensemble:
         ]
 
     def propose(self, looks: list[Maps], image_size: Tensor) -> Proposals:
-        """ROIs (B, N, 4) in network pixels of the image: those of all looks, best first."""
-        found = []
-        for maps, (member, view) in zip(looks, self._seats(), strict=True):
-            boxes, scores, valid = member.propose(maps, view.size(image_size))
-            found.append(Proposals(view.boxes_back(boxes, image_size), scores, valid))
+        """ROIs (B, N, 4) in network pixels: those of all members together, best first.
+
+        Only the image as it is proposes; the other views would crowd out more than they find.
+        """
+        upright = looks[:: len(self.views)]
+        found = [
+            member.propose(maps, image_size)
+            for member, maps in zip(self.members, upright, strict=True)
+        ]
         if len(found) == 1:
             return found[0]
         return unite(
@@ -111,9 +115,14 @@ class Ensemble:
         return self.conclude(candidates, image_size, scale, original_size)
 
     def conclude(
-        self, candidates: Candidates, image_size: Tensor, scale: Tensor, original_size: Tensor
+        self,
+        candidates: Candidates,
+        image_size: Tensor,
+        scale: Tensor,
+        original_size: Tensor,
+        frames: Tensor | None = None,
     ) -> Detections:
-        """Suppression and voting; arguments as in `FCIS.detect`."""
+        """Suppression and voting; `frames` as in `postprocess`, all else as in `FCIS.detect`."""
         settings, (rois, valid, heads) = self.settings, candidates
         common: dict[str, Any] = {
             "min_size": settings.min_size,
@@ -142,6 +151,7 @@ class Ensemble:
             heads.mask_logits,
             scale,
             original_size,
+            frames,
             mask_size=settings.mask_size,
             voting=settings.voting,
             **common,
