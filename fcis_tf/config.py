@@ -172,6 +172,9 @@ class Config(Section):
     def _consistent(self) -> "Config":
         if self.model.pooled_size < self.model.group_size:
             raise ValueError("model.pooled_size must be at least model.group_size")
+        tile = self.predict.tile
+        if tile is not None and self.predict.tile_overlap >= tile:
+            raise ValueError("predict.tile_overlap must be less than predict.tile")
         return self
 
     def save(self, path: str | Path) -> None:

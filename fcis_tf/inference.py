@@ -4,135 +4,29 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
 from fcis_tf.config import Config, load_config
-from fcis_tf.data.images import decode_image, to_rgb
-from fcis_tf.data.pipeline import evaluation_dataset, network_input
+from fcis_tf.data.images import to_rgb
 from fcis_tf.data.records import read_records
 from fcis_tf.errors import FcisError
 from fcis_tf.evaluate import coco
 from fcis_tf.files import write_whole
-from fcis_tf.geometry.paste import paste_masks
 from fcis_tf.labels import Labels
-from fcis_tf.model.ensemble import Ensemble
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.fold import fold
 from fcis_tf.model.weights import load_weights
-from fcis_tf.multiscale import MultiScale
-
-
-class Instances(NamedTuple):
-    """What was found in one image, best first, in pixels of the original image."""
-
-    boxes: np.ndarray  # (n, 4) float32 (y0, x0, y1, x1), half-open, tight around the masks
-    labels: np.ndarray  # (n,) int32 in 1..C
-    scores: np.ndarray  # (n,) float32
-    masks: np.ndarray  # (n, H, W) bool
-
-    def above(self, score: float) -> "Instances":
-        """Those with at least this score."""
-        keep = self.scores >= score
-        return Instances(*(part[keep] for part in self))
-
-
-class Predictor:
-    """A model's whole inference for images of any size, as its configuration says.
-
-    Args:
-        model: made by `FCIS.from_config`, with weights.
-        others: networks of the same classes that answer too; the configuration is that of `model`.
-    """
-
-    def __init__(self, model: FCIS, others: Sequence[FCIS] = ()) -> None:
-        self.model, self.config = model, model.config
-        ensemble, settings = Ensemble([model, *others]), model.config.predict
-        self.multi_scale = (
-            MultiScale(ensemble, scales=settings.scales, side=settings.scale_side)
-            if settings.scales
-            else None
-        )
-        self.detect = tf.function(
-            ensemble.detect,
-            input_signature=[
-                tf.TensorSpec([None, None, None, 3], tf.float32),
-                tf.TensorSpec([None, 2], tf.float32),
-                tf.TensorSpec([None], tf.float32),
-                tf.TensorSpec([None, 2], tf.int32),
-            ],
-        )
-
-    def image(self, image: np.ndarray) -> Instances:
-        """Instances of one uint8 (H, W, 3) RGB image."""
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise FcisError(
-                f"image: expected uint8 (H, W, 3) RGB, found {image.dtype} {image.shape}"
-            )
-        if self.multi_scale:
-            found = self.multi_scale.detect(image, **resizing(self.config))
-        else:
-            pixels, scale = network_input(image, **resizing(self.config))
-            size = tf.cast(tf.shape(pixels)[:2], tf.float32)
-            found = self.detect(pixels[None], size[None], scale[None], [image.shape[:2]])
-        return next(self._instances(found, np.array([image.shape[:2]])))
-
-    def batch(self, batch: dict[str, Any]) -> Iterator[Instances]:
-        """Instances of each image of a pipeline batch (structures.py), at the scale it has."""
-        found = self.detect(
-            batch["image"], batch["image_size"], batch["scale"], batch["original_size"]
-        )
-        return self._instances(found, np.asarray(batch["original_size"]))
-
-    def records(self, folder: str | Path, labels: Labels) -> Iterator[Instances]:
-        """Instances of every image of a folder of records, in order."""
-        config = self.config
-        if self.multi_scale:
-            for record in read_records(folder):
-                yield self.image(decode_image(record.encoded).numpy())
-            return
-        for batch in evaluation_dataset(
-            folder,
-            labels=labels,
-            mask_size=config.data.mask_size,
-            max_instances=config.data.max_instances,
-            batch_size=config.predict.batch_size,
-            **resizing(config),
-        ):
-            yield from self.batch(batch)
-
-    def _instances(self, found: Any, sizes: np.ndarray) -> Iterator[Instances]:
-        boxes, scores, labels, masks, valid = (np.asarray(part) for part in found)
-        for i, (height, width) in enumerate(sizes):
-            keep = valid[i]
-            pasted = paste_masks(
-                masks[i][keep],
-                boxes[i][keep],
-                int(height),
-                int(width),
-                self.config.predict.mask_threshold,
-            )
-            yield Instances(boxes[i][keep], labels[i][keep], scores[i][keep], pasted)
+from fcis_tf.predictor import Instances, Predictor
+from fcis_tf.predictor import resizing as resizing
 
 
 def predict(model: FCIS, images: Iterable[np.ndarray]) -> list[Instances]:
     """Instances of each uint8 (H, W, 3) RGB image; the images may differ in size."""
     predictor = Predictor(fold(model))
     return [predictor.image(image) for image in images]
-
-
-def resizing(config: Config) -> dict[str, Any]:
-    """How prediction and validation resize an image, as keyword values of the pipeline."""
-    data = config.data
-    return {
-        "short_side": data.validation_short_side,
-        "long_side": data.validation_long_side,
-        "factor": data.validation_factor,
-        "resize": data.resize,
-    }
 
 
 def load_run(
