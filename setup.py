@@ -56,7 +56,8 @@ setup(
     extras_require={
         "cpu": ["tensorflow-cpu>=2.20,<2.22"],
         "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
-        "test": ["pytest>=8"],
+        "video": ["av>=12"],
+        "test": ["pytest>=8", "av>=12"],
         "dev": [
             "import-linter==2.16",
             "mypy==2.4.1",

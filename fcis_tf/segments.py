@@ -106,7 +106,8 @@ def encode(segment: Segment, height: int, width: int) -> dict[str, Any]:
     top, left, bottom, right = segment.window
     strip = np.zeros((right - left, height), bool)  # COCO counts down the columns
     strip[:, top:bottom] = segment.mask.T
-    changes = np.flatnonzero(np.diff(strip.ravel(), prepend=False)) + left * height
+    changes = np.flatnonzero(np.diff(strip.ravel(), prepend=False, append=False)) + left * height
+    changes = changes[changes < height * width]
     counts = list(_gaps([0, *changes.tolist(), height * width]))
     rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     return {"size": [height, width], "counts": rle["counts"].decode()}

@@ -17,7 +17,9 @@ def found(rng):
     """Boxes, labels, scores and masks; some at the borders, one the whole image, one empty."""
     places = [(20, 30, 9), (0, 0, 6), (39, 59, 8), (10, 59, 5), (39, 20, 7)]
     masks = [fixtures.disc(HEIGHT, WIDTH, *place) for place in places]
-    masks += [np.ones((HEIGHT, WIDTH)), rng.random((HEIGHT, WIDTH)) < 0.5]
+    corners = np.zeros((HEIGHT, WIDTH))
+    corners[30:, 20:25] = 1  # the last pixel of its last column is the last of a column
+    masks += [corners, np.ones((HEIGHT, WIDTH)), rng.random((HEIGHT, WIDTH)) < 0.5]
     boxes = [
         np.add(fixtures.tight_box(m), rng.uniform([-0.9] * 2 + [0] * 2, [0] * 2 + [0.9] * 2))
         for m in masks
