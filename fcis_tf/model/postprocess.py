@@ -16,6 +16,7 @@ def postprocess(
     mask_logits: Tensor,
     scale: Tensor,
     original_size: Tensor,
+    frames: Tensor | None = None,
     *,
     min_size: float,
     nms_threshold: float,
@@ -38,6 +39,7 @@ def postprocess(
         mask_logits: (B, N, p, p, 2) of each ROI's best foreground class.
         scale: (B,) network pixels per original pixel.
         original_size: (B, 2) height and width of the original image.
+        frames: (B, N, 4) boxes that the masks span, in network pixels; by default whole pixels.
         min_size: ROIs with a smaller side in network pixels are dropped.
         nms_threshold: IoU above which the lower-scored of two boxes of a class goes.
         max_detections: D.
@@ -52,6 +54,8 @@ def postprocess(
     Returns:
         Detections in original pixels, their boxes tight around ``masks >= mask_threshold``.
     """
+    if frames is None:
+        frames = tf.round(rois)  # where the bins of a ROI were pooled
     boxes, scores, kept = suppress(
         rois,
         valid,
@@ -68,7 +72,7 @@ def postprocess(
         kept.classes,
         kept.valid,
         boxes,
-        tf.round(rois) / scale[:, None, None],  # where the bins of a ROI were pooled
+        frames / scale[:, None, None],
         scores,
         tf.sigmoid(mask_logits[..., 1] - mask_logits[..., 0]),
         tf.cast(original_size, tf.float32),
