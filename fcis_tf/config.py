@@ -146,6 +146,7 @@ class PredictConfig(Section):
     mask_threshold: Fraction = 0.4
     mask_size: Positive = 112  # side of the voted masks
     voting: Literal["soft", "binary", "none", "released", "released_cpu"] = "soft"
+    maskness: bool = False  # multiply scores by the mean vote inside each mask
 
 
 PARITY = "parity"

@@ -154,6 +154,7 @@ class Ensemble:
             frames,
             mask_size=settings.mask_size,
             voting=settings.voting,
+            maskness=settings.maskness,
             **common,
         )
 
