@@ -57,7 +57,8 @@ setup(
         "cpu": ["tensorflow-cpu>=2.20,<2.22"],
         "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
         "sbd": ["scipy"],
-        "test": ["pytest>=8", "scipy"],
+        "video": ["av>=12"],
+        "test": ["pytest>=8", "av>=12", "scipy"],
         # What Model Garden imports; scripts/peer_environment.sh adds Model Garden itself.
         "garden": [
             "gin-config",
