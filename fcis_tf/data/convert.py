@@ -185,8 +185,11 @@ def _prepare(out: Path, planned: list[Shard], mine: list[Shard]) -> dict[str, Sh
         # A shard that another part is about to describe is left alone.
         if file.name not in whole and (file.name in own or file.name not in wanted):
             file.unlink()
+    # What a killed run was writing: shards, their entries and, if no other part may be at it, the
+    # files about all shards.
+    stems = tuple(name.removesuffix("tfrecord") for name in own)
     for file in out.glob(f"*.{PARTIAL}"):
-        if any(file.name.startswith(name) for name in own):
+        if file.name.startswith(stems) or len(mine) == len(planned):
             file.unlink()
     for file in out.glob("*.shard.json"):
         if file.name.removesuffix(".shard.json") + ".tfrecord" not in wanted:

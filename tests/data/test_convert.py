@@ -145,6 +145,21 @@ def test_a_changed_image_or_annotation_is_noticed(shapes, tmp_path):
     assert run(source, tmp_path / "out", shards=7).kept == 0
 
 
+def test_what_a_killed_run_was_writing_is_removed_but_not_what_another_part_is(shapes, tmp_path):
+    run(shapes, tmp_path / "whole", shards=4)
+    out, end = tmp_path / "out", ".0123abcd.partial"
+    out.mkdir()
+    own = ["data-00000-of-00004.tfrecord", "data-00002-of-00004.shard.json"]
+    others = ["data-00001-of-00004.tfrecord", "data-00003-of-00004.shard.json", "manifest.json"]
+    for name in (*own, *others):
+        (out / f"{name}{end}").write_text("the beginning")
+    run(shapes, out, shards=4, part=(1, 2))
+    left = {file.name.removesuffix(end) for file in out.iterdir() if file.name.endswith(end)}
+    assert left == set(others)
+    run(shapes, out, shards=4)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
 def test_parts_make_the_files_of_one_conversion(shapes, tmp_path, order):
     run(shapes, tmp_path / "whole", shards=5)
