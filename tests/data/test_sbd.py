@@ -66,6 +66,14 @@ def test_void_is_no_instance_and_its_pixels_no_class(tmp_path):
     assert [(i.name, i.area) for i in record.instances] == [("car", 18 * 7)]
 
 
+def test_the_class_is_that_of_the_pixels_that_have_one(tmp_path):
+    numbers, classes = maps((1, 7, 2, 3, 20, 11))
+    classes[2:15] = np.where(numbers[2:15], 255, 0)  # most of it is void
+    add(tmp_path / "in", "a", numbers, classes)
+    report, (record,) = run(tmp_path / "in", tmp_path / "out", strict=True)
+    assert not report.reasons and [(i.name, i.area) for i in record.instances] == [("car", 144)]
+
+
 def test_faults_are_counted_by_reason(tmp_path):
     """One of each; the counts are those of the defects put in."""
     folder = tmp_path / "in"

@@ -138,6 +138,13 @@ def test_a_mask_is_the_upper_half_of_its_values_in_every_mode(rng, tmp_path, mod
     np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.parametrize("high", [255, 200])
+def test_of_a_smooth_rim_the_upper_half_is_inside(tmp_path, high):
+    row = np.linspace(0, high, 101).round().astype(np.uint8)
+    Image.fromarray(np.stack([row, row])).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png")[0], row > high / 2)
+
+
 def test_a_mask_of_zeros_is_empty(tmp_path):
     Image.new("L", (4, 3)).save(tmp_path / "m.png")
     assert read_mask(tmp_path / "m.png").sum() == 0
