@@ -128,15 +128,17 @@ def _pairs(folder: Path, tell: Tell) -> Iterator[tuple[str, Path, Path]]:
         raise FcisError(f"{folder}: no such folder of images and masks")
     images, masks = folder / "images", folder / "masks"
     if images.is_dir() and masks.is_dir():
-        keys = []
+        known = set()
         for path in image_files(images):
-            keys.append(path.relative_to(images).with_suffix("").as_posix())
-            yield keys[-1], path, masks / keys[-1]
-        for found in sorted(path for path in masks.iterdir() if path.is_dir()):
-            if not any(key == found.name or key.startswith(f"{found.name}/") for key in keys):
+            key = path.relative_to(images).with_suffix("").as_posix()
+            known.add(key)
+            yield key, path, masks / key
+        for found in sorted({path.parent for path in image_files(masks)}):
+            below = found.relative_to(masks)
+            if known.isdisjoint(path.as_posix() for path in (below, *below.parents)):
                 tell(faults.MISSING, f"image of {found}")
         return
-    inner = sorted(path for path in folder.iterdir() if (path / "images").is_dir())
+    inner = sorted({path.parent for n in ("images", "masks") for path in folder.glob(f"*/{n}")})
     if not inner:
         raise FcisError(
             f"{folder}: expected images/ and masks/ in it, or NAME/images/ and NAME/masks/ for "

@@ -54,8 +54,10 @@ def test_faults_are_counted_by_reason(tmp_path):
     for name in ("good", "some", "empty", "unlabelled", "unlike"):
         picture(images / f"{name}.png")
     picture(images / "good.jpg")
+    picture(images / "nested" / "deep.png")
+    mask(masks / "nested" / "deep" / "a" / "1.png")
     (images / "text.jpg").write_text("no image")
-    for name in ("good", "some", "text", "absent"):
+    for name in ("good", "some", "text", "absent", "nested/absent"):
         mask(masks / name / "a_1.png")
     mask(masks / "some" / "a_2.png", size=(40, 61))
     Image.new("L", SIZE[::-1]).save(masks / "some" / "a_3.png")
@@ -69,11 +71,11 @@ def test_faults_are_counted_by_reason(tmp_path):
     report, records = run(folder, tmp_path / "out", labels=tmp_path / "labels.txt")
     assert report.reasons == {
         faults.BAD_MASK: 2, faults.EMPTY_MASK: 1, faults.UNKNOWN_CATEGORY: 1,
-        faults.NO_INSTANCES: 1, faults.UNLABELLED: 1, faults.MISSING: 1, faults.UNREADABLE: 1,
+        faults.NO_INSTANCES: 1, faults.UNLABELLED: 1, faults.MISSING: 2, faults.UNREADABLE: 1,
         faults.OTHER_SIZE: 1, faults.DUPLICATE_IMAGE: 1,
     }  # fmt: skip
     assert [(r.image_id, len(r.instances)) for r in records] == [
-        ("empty", 0), ("good", 1), ("some", 1)
+        ("empty", 0), ("good", 1), ("nested/deep", 1), ("some", 1)
     ]  # fmt: skip
     assert report.examples[faults.EMPTY_MASK] == ["mask a_3.png of some"]
     with pytest.raises(FcisError, match="--strict stops here"):
@@ -90,8 +92,9 @@ def test_a_folder_for_every_image_as_in_the_data_science_bowl(tmp_path):
     picture(folder / "two" / "images" / "a.png")
     picture(folder / "two" / "images" / "b.png")
     (folder / "readme").mkdir()
+    mask(folder / "lost" / "masks" / "1.png")
     report, records = run(folder, tmp_path / "out", single_class="nucleus")
-    assert report.reasons == {faults.UNLABELLED: 1, faults.BAD_LABELS: 1}
+    assert report.reasons == {faults.UNLABELLED: 1, faults.BAD_LABELS: 2}
     assert [(r.image_id, len(r.instances)) for r in records] == [("1f", 3), ("2e", 3)]
     assert report.classes == {"nucleus": 6}
 
