@@ -56,7 +56,9 @@ setup(
     extras_require={
         "cpu": ["tensorflow-cpu>=2.20,<2.22"],
         "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
-        "test": ["pytest>=8"],
+        "sbd": ["scipy"],
+        "video": ["av>=12"],
+        "test": ["pytest>=8", "av>=12", "scipy"],
         # What Model Garden imports; scripts/peer_environment.sh adds Model Garden itself.
         "garden": [
             "gin-config",

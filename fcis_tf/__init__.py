@@ -15,7 +15,7 @@ _WHERE = {
     "load_weights": "fcis_tf.model.weights",
     "load_run": "fcis_tf.inference",
     "predict": "fcis_tf.inference",
-    "Predictor": "fcis_tf.inference",
+    "Predictor": "fcis_tf.predictor",
 }
 
 __all__ = ["__version__", *_WHERE]

@@ -18,6 +18,7 @@ from fcis_tf.errors import FcisError
 from fcis_tf.files import write_whole
 
 Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -128,6 +129,15 @@ class PredictConfig(Section):
 
     batch_size: Positive = 1
     precision: Literal["float32", "bfloat16"] | None = None  # of convolutions; null as in training
+    flip: bool = False  # average with the mirror image (paper section 4.2)
+    turn: bool = False  # average all eight ways to lay the image down
+    # Sizes of the image relative to the validation size. The paper's six shorter sides over 600 are
+    # [0.8, 0.96, 1.147, 1.44, 2.0, 2.333].
+    scales: tuple[PositiveFloat, ...] | None = None
+    scale_side: PositiveFloat = 224.0  # a ROI is read where its area is closest to this squared
+    ensemble: tuple[str, ...] = ()  # other runs of the same classes whose networks answer too
+    tile: Positive | None = None  # side of the windows that a larger image is cut into
+    tile_overlap: Positive = 64  # least overlap of neighbouring windows, original pixels
     iterations: Literal[1, 2] = 2
     min_size: float = 2.0  # network pixels
     nms_threshold: Fraction = 0.3
@@ -137,6 +147,7 @@ class PredictConfig(Section):
     mask_threshold: Fraction = 0.4
     mask_size: Positive = 112  # side of the voted masks
     voting: Literal["soft", "binary", "none", "released", "released_cpu"] = "soft"
+    maskness: bool = False  # multiply scores by the mean vote inside each mask
 
 
 PARITY = "parity"
@@ -163,6 +174,9 @@ class Config(Section):
     def _consistent(self) -> "Config":
         if self.model.pooled_size < self.model.group_size:
             raise ValueError("model.pooled_size must be at least model.group_size")
+        tile = self.predict.tile
+        if tile is not None and self.predict.tile_overlap >= tile:
+            raise ValueError("predict.tile_overlap must be less than predict.tile")
         return self
 
     def save(self, path: str | Path) -> None:

@@ -1,6 +1,8 @@
 """Predictions of image files as pictures: instances, and the score maps behind them."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,15 @@ import tensorflow as tf
 
 from fcis_tf import visualize
 from fcis_tf.data.pipeline import network_input
-from fcis_tf.errors import FcisError
 from fcis_tf.evaluate import coco
-from fcis_tf.inference import Instances, Predictor, first, load_run, read_image, resizing
+from fcis_tf.inference import first, load_predictor
 from fcis_tf.labels import Labels
 from fcis_tf.model.backbone import PIXEL_MEANS
-from fcis_tf.model.fold import fold
-
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+from fcis_tf.predictor import Predictor, resizing
+from fcis_tf.segments import Segment, label_map
+from fcis_tf.segments import results as segment_results
+from fcis_tf.sources import Picture, count_pictures, find_files, read_pictures
+from fcis_tf.video import VideoWriter, frame_rate
 
 
 def draw_predictions(
@@ -25,65 +28,101 @@ def draw_predictions(
     out: Path,
     *,
     score: float = 0.5,
+    pictures: bool = True,
+    label_maps: bool = False,
     score_maps: bool = False,
     limit: int | None = None,
     overrides: Sequence[str] = (),
     progress: Any = None,
 ) -> list[Path]:
-    """Draw the instances of image files and folders; returns the pictures written to `out`.
+    """Predict images, folders, patterns and videos; returns the pictures written to `out`.
 
-    Also writes ``predictions.json``, COCO results with the file name as image id, of all
-    detections; pictures show those with at least `score`.
+    ``predictions.json`` gets the COCO results of all detections, with the file name as image id;
+    all else shows those with at least `score`.
+
+    Args:
+        run: run directory.
+        paths: as `find_files` takes them.
+        out: folder.
+        score: see above.
+        pictures: draw instances over each image; a video becomes a video.
+        label_maps: write a 16-bit PNG for each image, whose pixels hold the number of their
+            instance, 1 being the best, or 0.
+        score_maps: draw the maps behind the best instance of each image; not of videos.
+        limit: only so many images and frames.
+        overrides: of the configuration.
+        progress: called with (done, total) images.
 
     Raises:
         FcisError: a path that does not exist or is not an image, or no image at all.
     """
-    files = list(first(iter(_image_files(paths)), limit))
-    if not files:
-        raise FcisError(f"{paths[0] if paths else 'paths'}: no image files found")
-    _, labels, trained = load_run(run, overrides)
-    model = fold(trained)
-    predictor = Predictor(model)
+    files = find_files(paths)
+    total = count_pictures(files)
+    total = total if limit is None else min(total, limit)
+    predictor, labels = load_predictor(run, overrides)
     out.mkdir(parents=True, exist_ok=True)
-    written, results = [], []
-    for done, file in enumerate(files, start=1):
-        image = read_image(file)
-        found = predictor.image(image)
-        results += coco.results(
-            file.name, found.boxes, found.labels, found.scores, found.masks, labels
-        )
-        shown = found.scores >= score
-        picture = visualize.draw_instances(
-            image,
-            found.boxes[shown],
-            found.masks[shown],
-            [labels.names[i - 1] for i in found.labels[shown]],
-            found.scores[shown],
-        )
-        target = out / f"{file.stem}.png"
-        visualize.save_png(target, picture)
-        written.append(target)
-        if score_maps:
-            page = draw_score_maps(predictor, image, found, labels)
-            visualize.save_png(out / f"{file.stem}_score_maps.png", page)
-            written.append(out / f"{file.stem}_score_maps.png")
-        if progress:
-            progress(done, len(files))
+    written: list[Path] = []
+    results: list[dict] = []
+    with ExitStack() as stack:
+        video = None  # the file whose frames are being written
+        stream = predict_stream(predictor, first(read_pictures(files), limit))
+        for done, (picture, found) in enumerate(stream, start=1):
+            file, height, width = picture.file, *picture.image.shape[:2]
+            results += segment_results(picture.name, found, height, width, labels)
+            shown = [one for one in found if one.score >= score]
+            if pictures:
+                drawn = _overlay(picture.image, shown, labels)
+                if picture.frame is None:
+                    written.append(out / f"{file.stem}.png")
+                    visualize.save_png(written[-1], drawn)
+                else:
+                    if file != video:
+                        video = file
+                        stack.close()
+                        target = out / f"{file.stem}.mp4"
+                        writer = stack.enter_context(VideoWriter(target, frame_rate(file)))
+                        written.append(target)
+                    writer.write(drawn)
+            if label_maps:
+                number = "" if picture.frame is None else f"_{picture.frame:06d}"
+                written.append(out / f"{file.stem}{number}_labels.png")
+                visualize.save_png(written[-1], label_map(shown, height, width))
+            if score_maps and picture.frame is None:
+                written.append(out / f"{file.stem}_score_maps.png")
+                page = draw_score_maps(predictor, picture.image, found, labels)
+                visualize.save_png(written[-1], page)
+            if progress:
+                progress(done, max(total, done))
     coco.save_results(results, out / "predictions.json")
     return written
 
 
+def predict_stream(
+    predictor: Predictor, pictures: Iterable[Picture]
+) -> Iterator[tuple[Picture, list[Segment]]]:
+    """Each picture with its segments; no more of them are in memory than a batch."""
+    pending: deque[Picture] = deque()
+
+    def images() -> Iterator[np.ndarray]:
+        for picture in pictures:
+            pending.append(picture)
+            yield picture.image
+
+    for found in predictor.stream(images()):
+        yield pending.popleft(), found
+
+
 def draw_score_maps(
-    predictor: Predictor, image: np.ndarray, found: Instances, labels: Labels
+    predictor: Predictor, image: np.ndarray, found: Sequence[Segment], labels: Labels
 ) -> np.ndarray:
     """The paper's Figure 2 for the best detection: its class's maps and their assembly."""
     model, config = predictor.model, predictor.config
     k, classes = config.model.group_size, model.classes + 1
     pixels, scale = network_input(image, **resizing(config))
     maps = model(pixels[None], training=False)
-    if len(found.labels):
-        label, score = int(found.labels[0]), float(found.scores[0])
-        roi = tf.constant(found.boxes[:1] * float(scale))
+    if found:
+        label, score = found[0].label, found[0].score
+        roi = tf.constant([found[0].box]) * scale
     else:
         label, score = 1, 0.0
         roi = tf.cast([[0, 0, *pixels.shape[:2]]], tf.float32)
@@ -102,11 +141,11 @@ def draw_score_maps(
     )
 
 
-def _image_files(paths: Sequence[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
-        elif path.exists():
-            yield path
-        else:
-            raise FcisError(f"{path}: no such file or folder")
+def _overlay(image: np.ndarray, segments: Sequence[Segment], labels: Labels) -> np.ndarray:
+    return visualize.draw_cut_outs(
+        image,
+        [one.box for one in segments],
+        [(one.corner, one.mask) for one in segments],
+        [labels.names[one.label - 1] for one in segments],
+        [one.score for one in segments],
+    )

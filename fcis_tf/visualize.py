@@ -3,6 +3,7 @@
 All functions take and return (H, W, 3) uint8 RGB arrays.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,17 @@ def draw_instances(
     names: list[str],
     scores: np.ndarray | None = None,
 ) -> np.ndarray:
+    """As `draw_cut_outs`, of masks (n, H, W) bool."""
+    return draw_cut_outs(image, boxes, [((0, 0), mask) for mask in masks], names, scores)
+
+
+def draw_cut_outs(
+    image: np.ndarray,
+    boxes: Sequence[Sequence[float]] | np.ndarray,
+    cut_outs: list[tuple[tuple[int, int], np.ndarray]],
+    names: list[str],
+    scores: Sequence[float] | np.ndarray | None = None,
+) -> np.ndarray:
     """Translucent masks with a crisp outline, thin boxes, and a tag with class and score.
 
     A small image is enlarged by a whole number so that the tags can be read.
@@ -43,19 +55,20 @@ def draw_instances(
     Args:
         image: (H, W, 3) uint8.
         boxes: (n, 4) (y0, x0, y1, x1) in its pixels.
-        masks: (n, H, W) bool.
+        cut_outs: n masks (h, w) bool, each with its first row and column in the image.
         names: n class names.
         scores: (n,), or None for ground truth.
     """
     zoom = max(1, round(READABLE / min(image.shape[:2])))
-    canvas = np.repeat(np.repeat(image, zoom, 0), zoom, 1).astype(np.float64)
+    canvas = np.repeat(np.repeat(image, zoom, 0), zoom, 1)
     width = max(1, min(canvas.shape[:2]) // 600)
-    colors = [instance_color(i) for i in range(len(masks))]
-    for mask, color in zip(masks, colors, strict=True):
+    colors = [instance_color(i) for i in range(len(cut_outs))]
+    for ((top, left), mask), color in zip(cut_outs, colors, strict=True):
         large = np.repeat(np.repeat(mask, zoom, 0), zoom, 1)
-        canvas[large] = 0.6 * canvas[large] + 0.4 * np.array(color)
-        canvas[_outline(large, width)] = color
-    picture = Image.fromarray(canvas.round().astype(np.uint8))
+        window = canvas[top * zoom :, left * zoom :][: large.shape[0], : large.shape[1]]
+        window[large] = (0.6 * window[large] + 0.4 * np.array(color)).round()
+        window[_outline(large, width)] = color
+    picture = Image.fromarray(canvas)
     draw = ImageDraw.Draw(picture)
     frames = [tuple(float(side) * zoom for side in box) for box in boxes]
     for (y0, x0, y1, x1), color in zip(frames, colors, strict=True):

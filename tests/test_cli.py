@@ -12,7 +12,17 @@ from fcis_tf.cli import app, main
 from fcis_tf.errors import FcisError
 from tests.train.test_loop import TINY
 
-COMMANDS = ("shapes", "convert", "inspect", "train", "evaluate", "predict", "export", "doctor")
+COMMANDS = (
+    "shapes",
+    "split",
+    "convert",
+    "inspect",
+    "train",
+    "evaluate",
+    "predict",
+    "export",
+    "doctor",
+)
 
 
 def call(monkeypatch, capsys, *arguments):
@@ -143,12 +153,14 @@ def test_options_reach_the_functions(monkeypatch, capsys):
 
     code, out, _ = call(
         monkeypatch, capsys, "predict", "--run", "R", "--out", "P", "a.jpg", "b", "--score", 0.25,
-        "--score-maps", "--set", "predict.voting=none", "--set", "predict.max_detections=9",
+        "--score-maps", "--label-maps", "--no-pictures",
+        "--set", "predict.voting=none", "--set", "predict.max_detections=9",
     )  # fmt: skip
     positional, named = calls["predict"]
     assert code == 0 and "wrote 2 pictures" in out
     assert [str(path) for path in positional[1]] == ["a.jpg", "b"]
     assert (named["score"], named["score_maps"]) == (0.25, True)
+    assert (named["label_maps"], named["pictures"]) == (True, False)
     assert list(named["overrides"]) == ["predict.voting=none", "predict.max_detections=9"]
 
     code, out, _ = call(

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from fcis_tf.cli import data, environment, serve, train, use
+from fcis_tf.cli import convert, data, environment, serve, split, train, use
 from fcis_tf.errors import FcisError
 
 INTERRUPTED = 130  # exit status of a command that Ctrl-C ended, as in every shell
@@ -19,11 +19,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-convert_app = typer.Typer(help="Turn labelled images into TFRecords.")
-convert_app.command("coco")(data.convert_coco)
 
 app.command()(data.shapes)
-app.add_typer(convert_app, name="convert")
+app.add_typer(split.app, name="split")
+app.add_typer(convert.app, name="convert")
 app.command()(data.inspect)
 app.command()(train.train)
 app.command("import-weights")(train.import_weights)

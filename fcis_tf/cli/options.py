@@ -11,3 +11,21 @@ Overrides = Annotated[
 ]
 Run = Annotated[Path, typer.Option(help="Run directory.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Folder to write to.", show_default=False)]
+LabelMeFolder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="With LabelMe's json files, and folders below it.")
+]
+MaskFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FOLDER",
+        help="With images/NAME.jpg and masks/NAME/CLASS_1.png, or NAME/images/ and NAME/masks/.",
+    ),
+]
+SingleClass = Annotated[
+    str | None,
+    typer.Option("--class", help="Class of all masks; default the names of the files say it."),
+]
+ClassFile = Annotated[
+    Path | None,
+    typer.Option("--labels", help="Names of the classes, one a line; default all that occur."),
+]

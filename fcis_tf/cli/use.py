@@ -53,8 +53,17 @@ def evaluate(
 def predict(
     run: Run,
     out: Out,
-    paths: Annotated[list[Path], typer.Argument(help="Image files and folders.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Images, folders, patterns in quotes, and videos.")
+    ],
     score: Annotated[float, typer.Option(min=0, max=1, help="Least score drawn.")] = 0.5,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Draw the instances over the images.")
+    ] = True,
+    label_maps: Annotated[
+        bool,
+        typer.Option("--label-maps", help="Also a 16-bit PNG of instance numbers for each image."),
+    ] = False,
     score_maps: Annotated[
         bool,
         typer.Option("--score-maps", help="Also draw the k x k maps behind the best instance."),
@@ -79,6 +88,8 @@ def predict(
             paths,
             out,
             score=score,
+            pictures=pictures,
+            label_maps=label_maps,
             score_maps=score_maps,
             limit=limit,
             overrides=overrides or (),

@@ -1,52 +1,28 @@
 """COCO-format labels and images as records, with everything that is wrong with them on a list."""
 
-import io
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
-from PIL import Image
 from pycocotools import mask as coco_mask
 
-from fcis_tf.data.images import check_decodable, to_rgb
+from fcis_tf.data import faults
+from fcis_tf.data.faults import Tell
+from fcis_tf.data.manifest import file_sha256
 from fcis_tf.data.records import Instance, Record
+from fcis_tf.data.source import Source, read_picture, tight_box
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 
-EXIF_ORIENTATION = 0x0112
 # Polygons that reach farther than so many image sizes are damage; pycocotools walks every pixel of
 # an outline and crashes on far ones.
 FARTHEST = 10
 MOST_DIGITS = 7  # of a number in a compressed RLE, more than any image has pixels
 
-# Reasons that lose data, and on which --strict stops.
-MISSING = "image missing on disk"
-UNREADABLE = "file is not a readable image"
-OTHER_SIZE = "image size differs from the json"
-DUPLICATE_IMAGE = "image id appears twice"
-DUPLICATE_ANNOTATION = "annotation id appears twice"
-UNKNOWN_IMAGE = "annotation of an unknown image"
-UNKNOWN_CATEGORY = "annotation of an unknown category"
-BAD_BOX = "box is not four finite numbers"
-BAD_MASK = "segmentation is not polygons or RLE of the image's size"
-EMPTY_MASK = "segmentation covers no pixel of the image"
-# Reasons for a note only: nothing is lost.
-CLIPPED = "box overhangs the image, clipped"
-MASK_BOX = "box is empty, taken from the mask"
-REENCODED = "not JPEG or 8-bit PNG, stored as PNG"
-ROTATED = "EXIF rotation ignored, as COCO does"
-NO_INSTANCES = "image without instances"
-NOTES = (CLIPPED, MASK_BOX, REENCODED, ROTATED, NO_INSTANCES)
 
-# Called with a reason and what it happened to, for example "annotation 17 of image 42".
-Tell = Callable[[str, str], None]
-
-
-class Source(NamedTuple):
+class CocoImage(NamedTuple):
     """One entry of the json, not yet looked at on disk."""
 
     image_id: int | str
@@ -56,7 +32,7 @@ class Source(NamedTuple):
     annotations: tuple[dict[str, Any], ...]
 
 
-def read_coco(images: Path, annotations: Path, tell: Tell) -> tuple[Labels, list[Source]]:
+def read_coco(images: Path, annotations: Path, tell: Tell) -> Source:
     """The classes and the images of a COCO json, in the order of the file.
 
     Args:
@@ -67,7 +43,7 @@ def read_coco(images: Path, annotations: Path, tell: Tell) -> tuple[Labels, list
     Raises:
         FcisError: no such file or folder, or not COCO's structure, or no image at all.
     """
-    content = _load(annotations)
+    content = load_json(annotations)
     if not images.is_dir():
         raise FcisError(f"{images}: no such folder of images")
     if not content["images"]:
@@ -79,25 +55,25 @@ def read_coco(images: Path, annotations: Path, tell: Tell) -> tuple[Labels, list
     known: dict[Any, dict[str, Any]] = {}
     for image in content["images"]:
         if image["id"] in known:
-            tell(DUPLICATE_IMAGE, f"image {image['id']}")
+            tell(faults.DUPLICATE_IMAGE, f"image {image['id']}")
         else:
             known[image["id"]] = image
     grouped: dict[Any, list[dict[str, Any]]] = {key: [] for key in known}
     seen: set[Any] = set()
     for annotation in content["annotations"]:
         name, number, image_id = _name(annotation), annotation.get("id"), annotation.get("image_id")
-        if _is_id(number) and number in seen:
-            tell(DUPLICATE_ANNOTATION, name)
-        elif not _is_id(image_id) or image_id not in grouped:
-            tell(UNKNOWN_IMAGE, name)
+        if is_id(number) and number in seen:
+            tell(faults.DUPLICATE_ANNOTATION, name)
+        elif not is_id(image_id) or image_id not in grouped:
+            tell(faults.UNKNOWN_IMAGE, name)
         elif annotation.get("category_id") not in labels.ids:
-            tell(UNKNOWN_CATEGORY, f"{name} with category {annotation.get('category_id')}")
+            tell(faults.UNKNOWN_CATEGORY, f"{name} with category {annotation.get('category_id')}")
         else:
             grouped[image_id].append(annotation)
-            if _is_id(number):
+            if is_id(number):
                 seen.add(number)
-    sources = [
-        Source(
+    items = [
+        CocoImage(
             key,
             images / str(image["file_name"]),
             image.get("width"),
@@ -106,44 +82,21 @@ def read_coco(images: Path, annotations: Path, tell: Tell) -> tuple[Labels, list
         )
         for key, image in known.items()
     ]
-    return labels, sources
+    origin = {"kind": "coco", "name": annotations.name, "sha256": file_sha256(annotations)}
+    return Source(labels, items, load_record, origin)
 
 
-def load_record(source: Source, labels: Labels, tell: Tell) -> Record | None:
+def load_record(item: CocoImage, labels: Labels, tell: Tell) -> Record | None:
     """Read the image file and rasterise its annotations; None if the image is not usable."""
-    name = f"{source.path.name} (image {source.image_id})"
-    try:
-        encoded = source.path.read_bytes()
-        with Image.open(io.BytesIO(encoded)) as image:
-            width, height = image.size
-            if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
-                tell(ROTATED, name)
-            plain = image.format in ("JPEG", "PNG") and image.mode in ("RGB", "L")
-            kind = str(image.format).lower()
-            if not plain:
-                tell(REENCODED, f"{name}, {image.format} {image.mode}")
-                buffer = io.BytesIO()
-                to_rgb(image).save(buffer, "PNG")
-                encoded, kind = buffer.getvalue(), "png"
-        # Pillow overlooks a lost end; what training could not decode must not get in.
-        check_decodable(encoded)
-    except FileNotFoundError:
-        tell(MISSING, str(source.path))
+    name = f"{item.path.name} (image {item.image_id})"
+    picture = read_picture(item.path, name, tell, height=item.height, width=item.width)
+    if picture is None:
         return None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
-        tell(UNREADABLE, f"{source.path}: {fault}")
-        return None
-    except tf.errors.InvalidArgumentError:
-        tell(UNREADABLE, f"{source.path}: damaged {kind.upper()}")
-        return None
-    if (source.width or width, source.height or height) != (width, height):
-        tell(OTHER_SIZE, f"{name}: {source.width}x{source.height} in the json, {width}x{height}")
-        return None
-    found = [_instance(a, height, width, labels, tell) for a in source.annotations]
+    found = [_instance(a, picture.height, picture.width, labels, tell) for a in item.annotations]
     instances = tuple(i for i in found if i is not None)
     if not instances:
-        tell(NO_INSTANCES, name)
-    return Record(str(source.image_id), source.path.name, encoded, kind, height, width, instances)
+        tell(faults.NO_INSTANCES, name)
+    return Record(str(item.image_id), item.path.name, *picture, instances)
 
 
 def _instance(
@@ -156,24 +109,23 @@ def _instance(
     except (KeyError, TypeError, ValueError, OverflowError):
         finite = False
     if not finite:
-        tell(BAD_BOX, f"{name}: {annotation.get('bbox')}")
+        tell(faults.BAD_BOX, f"{name}: {annotation.get('bbox')}")
         return None
-    mask = _rasterise(annotation.get("segmentation"), height, width)
+    mask = rasterise(annotation.get("segmentation"), height, width)
     if mask is None:
-        tell(BAD_MASK, name)
+        tell(faults.BAD_MASK, name)
         return None
     if not mask.view(bool).any():  # stops at the first pixel
-        tell(EMPTY_MASK, name)
+        tell(faults.EMPTY_MASK, name)
         return None
     y0, x0 = max(y, 0.0), max(x, 0.0)
     y1, x1 = min(y + h, float(height)), min(x + w, float(width))
     # COCO's own boxes overhang by rounding; a hundredth of a pixel is not worth a word.
     if max(-y, -x, y + h - height, x + w - width) > 0.01:
-        tell(CLIPPED, name)
+        tell(faults.CLIPPED, name)
     if y1 - y0 <= 0.0 or x1 - x0 <= 0.0:
-        tell(MASK_BOX, name)
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        y0, x0, y1, x1 = map(float, (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1))
+        tell(faults.MASK_BOX, name)
+        y0, x0, y1, x1 = tight_box(mask)
     category = int(annotation["category_id"])
     area = annotation.get("area")
     if not (isinstance(area, int | float) and math.isfinite(area) and area > 0):
@@ -188,7 +140,7 @@ def _instance(
     )
 
 
-def _rasterise(segmentation: Any, height: int, width: int) -> np.ndarray | None:
+def rasterise(segmentation: Any, height: int, width: int) -> np.ndarray | None:
     """A (height, width) uint8 mask from polygons or RLE; None if it is neither."""
     try:
         if isinstance(segmentation, dict):
@@ -268,7 +220,12 @@ def _decompress(text: str) -> np.ndarray:
     return runs
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_json(path: Path) -> dict[str, Any]:
+    """The content of a COCO json.
+
+    Raises:
+        FcisError: no such file, or not COCO's structure.
+    """
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -294,7 +251,8 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _is_id(value: Any) -> bool:
+def is_id(value: Any) -> bool:
+    """Whether a json's value can be an id."""
     return isinstance(value, int | float | str)
 
 

@@ -11,40 +11,29 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from fcis_tf.data import manifest
-from fcis_tf.data.coco import Tell, load_record, read_coco
-from fcis_tf.data.manifest import VERSION, ShardEntry, describe_shard, file_sha256, fingerprint
-from fcis_tf.data.records import SHARD, Record, encode
+from fcis_tf.data.coco import read_coco
+from fcis_tf.data.manifest import VERSION, ShardEntry, describe_shard, fingerprint
+from fcis_tf.data.records import SHARD, encode
 from fcis_tf.data.report import Report
+from fcis_tf.data.source import Item, Reader, Source
 from fcis_tf.errors import FcisError
 from fcis_tf.files import PARTIAL, partial_name, replace, write_whole
-from fcis_tf.labels import Labels
 
 PREFIX = "data"
 IMAGES_PER_SHARD = 256
 # Starting a process costs some seconds; fewer images are converted in this one.
 PARALLEL_FROM = 2000
-
-
-class Located(Protocol):
-    """What the converter knows of an entry of a source: the file of its image."""
-
-    @property
-    def path(self) -> Path: ...
-
-
-Item = TypeVar("Item", bound=Located)
-Load = Callable[[Item, Labels, Tell], Record | None]
 
 
 class Conversion(NamedTuple):
@@ -59,49 +48,26 @@ class Shard(NamedTuple):
     """One file to write."""
 
     path: Path
-    sources: list[Any]
+    items: list[Item]
     fingerprint: str
 
 
-def convert_coco(
-    images: Path, annotations: Path, out: Path, *, strict: bool = False, **options: Any
-) -> Conversion:
+def convert_coco(images: Path, annotations: Path, out: Path, **options: Any) -> Conversion:
     """Convert a COCO instances json and the folder of its image files; see `convert`.
 
     Args:
         images: folder of the image files.
         annotations: COCO instances json.
         out: folder to write to.
-        strict: see `convert`.
         options: see `convert`.
     """
-    report = Report(strict=strict)
-    labels, sources = read_coco(images, annotations, report.tell)
-    return convert(
-        sources,
-        labels,
-        load_record,
-        out,
-        origin=coco_origin(annotations),
-        report=report,
-        strict=strict,
-        **options,
-    )
-
-
-def coco_origin(annotations: Path) -> dict[str, str]:
-    """How the manifest names a COCO source."""
-    return {"kind": "coco", "annotations": annotations.name, "sha256": file_sha256(annotations)}
+    return convert(functools.partial(read_coco, images, annotations), out, **options)
 
 
 def convert(
-    sources: Sequence[Item],
-    labels: Labels,
-    load: Load[Item],
+    read: Reader,
     out: Path,
     *,
-    origin: dict[str, str],
-    report: Report | None = None,
     shards: int | None = None,
     part: tuple[int, int] = (1, 1),
     strict: bool = False,
@@ -111,12 +77,8 @@ def convert(
     """Write ``data-00000-of-000NN.tfrecord``, ``labels.json``, ``report.json``, ``manifest.json``.
 
     Args:
-        sources: one small picklable item per image.
-        labels: the classes.
-        load: reads one item; None for an image that cannot be used.
+        read: lists the data set.
         out: folder; what it holds of another conversion is replaced.
-        origin: what the sources were read from, for the manifest.
-        report: what was found while reading the sources.
         shards: number of files; by default one for every 256 images.
         part: (i, n): make every n-th shard, starting with the i-th, i from 1.
         strict: stop at the first fault instead of dropping and counting it.
@@ -132,17 +94,19 @@ def convert(
     index, parts = part
     if not 1 <= index <= parts:
         raise FcisError(f"part: expected i/n with i from 1 to n, found {index}/{parts}")
-    report = report or Report()
-    planned = _plan(sources, out, shards, fingerprint(VERSION, origin, labels.ids, labels.names))
+    report = Report(strict=strict)
+    source = read(report.tell)
+    planned = _plan(source, out, shards)
     mine = planned[index - 1 :: parts]
-    write = functools.partial(_write_shard, labels=labels, load=load, strict=strict)
+    # Processes get the items of one shard at a time, not all.
+    write = functools.partial(_write_shard, source=source._replace(items=()), strict=strict)
     try:
         whole = _prepare(out, planned, mine)
-        labels.save(out / "labels.json")
+        source.labels.save(out / "labels.json")
         kept = len(whole)
         todo = [shard for shard in mine if shard.path.name not in whole]
-        total = sum(len(shard.sources) for shard in mine)
-        done = total - sum(len(shard.sources) for shard in todo)
+        total = sum(len(shard.items) for shard in mine)
+        done = total - sum(len(shard.items) for shard in todo)
         with closing(_run(write, todo, processes)) as results:
             for images in results:
                 done += images
@@ -159,8 +123,8 @@ def convert(
             report.add(Report.from_dict(entry.report))
         missing = len(planned) - len(entries)
         if not missing:
-            _check_not_empty(report, origin, len(sources))
-            _finish(out, origin, entries, report)
+            _check_not_empty(report, source)
+            _finish(out, source, entries, report)
     except BrokenProcessPool:
         raise FcisError(
             f"{out}: a process of the conversion ended early, killed for lack of memory or started "
@@ -174,13 +138,15 @@ def convert(
     return Conversion(report, kept, missing)
 
 
-def _plan(sources: Sequence[Item], out: Path, shards: int | None, made_from: str) -> list[Shard]:
+def _plan(source: Source, out: Path, shards: int | None) -> list[Shard]:
     """The shards of all parts. A shard is made anew if its images change in name or size."""
-    count = shards or max(1, math.ceil(len(sources) / IMAGES_PER_SHARD))
+    items, labels = source.items, source.labels
+    made_from = fingerprint(VERSION, source.origin, labels.ids, labels.names)
+    count = shards or max(1, math.ceil(len(items) / IMAGES_PER_SHARD))
     planned = []
     for n in range(count):
-        part = list(sources[n * len(sources) // count : (n + 1) * len(sources) // count])
-        files = [(source.path.name, _size(source.path)) for source in part]
+        part = list(items[n * len(items) // count : (n + 1) * len(items) // count])
+        files = [(item.path.name, _size(item.path)) for item in part]
         name = f"{PREFIX}-{n:05d}-of-{count:05d}.tfrecord"
         planned.append(Shard(out / name, part, fingerprint(made_from, files)))
     return planned
@@ -219,8 +185,11 @@ def _prepare(out: Path, planned: list[Shard], mine: list[Shard]) -> dict[str, Sh
         # A shard that another part is about to describe is left alone.
         if file.name not in whole and (file.name in own or file.name not in wanted):
             file.unlink()
+    # What a killed run was writing: shards, their entries and, if no other part may be at it, the
+    # files about all shards.
+    stems = tuple(name.removesuffix("tfrecord") for name in own)
     for file in out.glob(f"*.{PARTIAL}"):
-        if any(file.name.startswith(name) for name in own):
+        if file.name.startswith(stems) or len(mine) == len(planned):
             file.unlink()
     for file in out.glob("*.shard.json"):
         if file.name.removesuffix(".shard.json") + ".tfrecord" not in wanted:
@@ -228,26 +197,25 @@ def _prepare(out: Path, planned: list[Shard], mine: list[Shard]) -> dict[str, Sh
     return whole
 
 
-def _finish(out: Path, origin: dict[str, str], entries: list[ShardEntry], report: Report) -> None:
+def _finish(out: Path, source: Source, entries: list[ShardEntry], report: Report) -> None:
     write_whole(out / "report.json", json.dumps(report.to_dict(), indent=1) + "\n")
-    manifest.save_manifest(out, origin, entries)
+    manifest.save_manifest(out, source.origin, entries)
 
 
-def _check_not_empty(report: Report, origin: dict[str, str], images: int) -> None:
+def _check_not_empty(report: Report, source: Source) -> None:
     if report.instances:
         return
     reason = next(iter(report.faults), None)
     why = f"; most often: {reason}, as {report.examples[reason][0]}" if reason else ""
     what = "has a usable instance" if report.images else "is usable"
-    name = origin.get("annotations", origin["kind"])
-    raise FcisError(f"{name}: none of its {images} images {what}{why}")
+    raise FcisError(f"{source.origin['name']}: none of its {len(source.items)} images {what}{why}")
 
 
 def _run(
     write: Callable[[Shard], Iterator[int]], shards: list[Shard], processes: int | None
 ) -> Generator[int]:
     """Write the shards; yields numbers of images done."""
-    images = sum(len(shard.sources) for shard in shards)
+    images = sum(len(shard.items) for shard in shards)
     processes = processes or (os.cpu_count() or 1 if images >= PARALLEL_FROM else 1)
     if processes == 1 or len(shards) <= 1:
         for shard in shards:
@@ -282,14 +250,14 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _write_shard(shard: Shard, *, labels: Labels, load: Load[Any], strict: bool) -> Iterator[int]:
+def _write_shard(shard: Shard, *, source: Source, strict: bool) -> Iterator[int]:
     """Write one shard and then its entry; yields 1 for every image."""
     partial = partial_name(shard.path)
     report = Report(strict=strict)
     try:
         with tf.io.TFRecordWriter(str(partial)) as writer:
-            for source in shard.sources:
-                record = load(source, labels, report.tell)
+            for item in shard.items:
+                record = source.load(item, source.labels, report.tell)
                 if record is not None:
                     writer.write(encode(record))
                     report.images += 1

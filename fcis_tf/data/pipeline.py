@@ -180,7 +180,13 @@ def evaluation_dataset(
 
 
 def network_input(
-    image: Tensor, *, short_side: int, long_side: int, factor: float | None, resize: str = "exact"
+    image: Tensor,
+    *,
+    short_side: int,
+    long_side: int,
+    factor: float | None,
+    resize: str = "exact",
+    relative: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """One image as prediction sees it.
 
@@ -190,11 +196,12 @@ def network_input(
         long_side: cap of the longer one.
         factor: resize by this instead.
         resize: "exact" or "released", as in `training_dataset`.
+        relative: makes the image so many times as large again.
 
     Returns:
         (H, W, 3) float32 less the channel means, and () float32 network pixels per original pixel.
     """
-    scale = _factor(tf.shape(image)[:2], short_side, long_side, factor)
+    scale = _factor(tf.shape(image)[:2], short_side, long_side, factor) * relative
     one = RESIZE[resize]({"image": image, "boxes": tf.zeros([0, 4])}, scale)
     return augment.subtract_means(one)["image"], one["scale"]
 

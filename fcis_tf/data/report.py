@@ -5,15 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fcis_tf.data.coco import NOTES
+from fcis_tf.data.faults import NOTES
 from fcis_tf.errors import FcisError
 
-EXAMPLES = 20  # listed for every reason
+# Listed for every reason: of what was lost, all that anyone could go through.
+LISTED_FAULTS = 10_000
+LISTED_NOTES = 20
 
 
 @dataclass
 class Report:
-    """Counts of what was converted, and of every fault and note with its first examples."""
+    """Counts of what was converted, and of every fault and note with what it happened to."""
 
     images: int = 0
     instances: int = 0
@@ -33,7 +35,7 @@ class Report:
             raise _stop(reason, what)
         self.reasons[reason] += 1
         listed = self.examples.setdefault(reason, [])
-        if len(listed) < EXAMPLES:
+        if len(listed) < _limit(reason):
             listed.append(what)
 
     def add(self, other: "Report") -> None:
@@ -51,7 +53,7 @@ class Report:
         self.reasons.update(other.reasons)
         for reason, listed in other.examples.items():
             mine = self.examples.setdefault(reason, [])
-            mine += listed[: EXAMPLES - len(mine)]
+            mine += listed[: _limit(reason) - len(mine)]
 
     @property
     def faults(self) -> list[str]:
@@ -83,11 +85,16 @@ class Report:
         )
 
     def __str__(self) -> str:
-        lines = [f"{self.images} images, {self.instances} instances, {self.crowds} crowds"]
+        head = f"{self.images} images, {self.instances} instances, {self.crowds} crowds"
+        return f"{head}\n{self.reason_lines()}".rstrip()
+
+    def reason_lines(self) -> str:
+        """A line for every reason, the most frequent first."""
+        lines = []
         for reason, count in self.reasons.most_common():
             kind = "note " if reason in NOTES else "fault"
-            lines.append(f"  {kind} {count:7d}  {reason}; first: {self.examples[reason][0]}")
-        return "\n".join(lines)
+            lines.append(f"  {kind} {count:7d}  {reason}; first: {self.examples[reason][0]}\n")
+        return "".join(lines)
 
     def _listing(self, wanted: Callable[[str], bool]) -> dict[str, dict[str, Any]]:
         return {
@@ -95,6 +102,10 @@ class Report:
             for reason, count in sorted(self.reasons.items())
             if wanted(reason)
         }
+
+
+def _limit(reason: str) -> int:
+    return LISTED_NOTES if reason in NOTES else LISTED_FAULTS
 
 
 def _stop(reason: str, what: str) -> FcisError:

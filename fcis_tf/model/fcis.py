@@ -15,9 +15,8 @@ from fcis_tf.errors import FcisError
 from fcis_tf.geometry import boxes as box_ops
 from fcis_tf.geometry.anchors import cell_anchors, grid_anchors
 from fcis_tf.model.backbone import build_backbone
+from fcis_tf.model.ensemble import Ensemble
 from fcis_tf.model.heads import ScoreMaps, read_heads
-from fcis_tf.model.postprocess import postprocess
-from fcis_tf.model.postprocess_released import postprocess_released
 from fcis_tf.model.rpn import RpnHead, propose
 from fcis_tf.structures import Detections, Heads, Maps, Proposals, Tensor
 
@@ -148,45 +147,4 @@ class FCIS(keras.Model):
             scale: (B,) float32 network pixels per original pixel.
             original_size: (B, 2) height and width of the original image.
         """
-        settings = self.predict_config
-        maps = self(image, training=False)
-        proposals = self.propose(maps, image_size)
-        rois, valid = proposals.boxes, proposals.valid
-        heads = self.read(maps, rois)
-        if settings.iterations == 2:
-            refined = self.refine(rois, heads, image_size)
-            again = self.read(maps, refined)
-            rois = tf.concat([rois, refined], 1)
-            valid = tf.concat([valid, valid], 1)
-            heads = Heads(*(tf.concat(pair, 1) for pair in zip(heads, again, strict=True)))
-        common: dict[str, Any] = {
-            "min_size": settings.min_size,
-            "nms_threshold": settings.nms_threshold,
-            "max_detections": settings.max_detections,
-            "score_threshold": settings.score_threshold,
-            "vote_iou": settings.vote_iou,
-            "mask_threshold": settings.mask_threshold,
-        }
-        if settings.voting.startswith("released"):
-            processor = "cpu" if settings.voting == "released_cpu" else "gpu"
-            return postprocess_released(
-                rois,
-                valid,
-                heads.class_logits,
-                heads.mask_logits,
-                scale,
-                image_size,
-                processor=processor,
-                **common,
-            )
-        return postprocess(
-            rois,
-            valid,
-            heads.class_logits,
-            heads.mask_logits,
-            scale,
-            original_size,
-            mask_size=settings.mask_size,
-            voting=settings.voting,
-            **common,
-        )
+        return Ensemble([self]).detect(image, image_size, scale, original_size)

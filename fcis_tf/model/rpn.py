@@ -1,5 +1,6 @@
 """Region proposal network: its convolutions, and proposals from what they say."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -94,9 +95,32 @@ def propose(
     scores = tf.where(usable, tf.nn.softmax(rpn.logits)[..., 1], -1.0)
     best = tf.math.top_k(scores, tf.minimum(pre_nms, tf.shape(scores)[1]))
     boxes = tf.gather(boxes, best.indices, batch_dims=1)
+    return _suppress(boxes, best.values, image_size, count, nms_threshold)
+
+
+def unite(
+    proposals: Sequence[Proposals], image_size: Tensor, *, count: int, nms_threshold: float
+) -> Proposals:
+    """The best `count` boxes of several proposals for the same images, without duplicates.
+
+    Args:
+        proposals: each (B, n, 4), in the same pixels.
+        image_size: (B, 2) height and width without padding.
+        count: N.
+        nms_threshold: as in `propose`.
+    """
+    boxes = tf.concat([part.boxes for part in proposals], 1)
+    scores = tf.concat([tf.where(part.valid, part.scores, -1.0) for part in proposals], 1)
+    return _suppress(boxes, scores, image_size, count, nms_threshold)
+
+
+def _suppress(
+    boxes: Tensor, scores: Tensor, image_size: Tensor, count: int, nms_threshold: float
+) -> Proposals:
+    """The best of boxes (B, n, 4) with scores (B, n) above 0, or else the whole image."""
     kept = tf.image.combined_non_max_suppression(
         boxes[:, :, None, :],
-        best.values[..., None],
+        scores[..., None],
         max_output_size_per_class=count,
         max_total_size=count,
         iou_threshold=nms_threshold,

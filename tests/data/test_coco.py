@@ -7,7 +7,7 @@ import tensorflow as tf
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from fcis_tf.data import coco
+from fcis_tf.data import coco, faults
 from fcis_tf.data.convert import convert_coco
 from fcis_tf.data.records import read_records
 from fcis_tf.errors import FcisError
@@ -74,28 +74,28 @@ def test_all_forms_of_segmentation_give_the_same_mask(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"image_id": 5}, coco.UNKNOWN_IMAGE),
-        ({"category_id": 5}, coco.UNKNOWN_CATEGORY),
-        ({"id": 1}, coco.DUPLICATE_ANNOTATION),
-        ({"bbox": [float("nan"), 0, 5, 5]}, coco.BAD_BOX),
-        ({"bbox": [1, 2, 3]}, coco.BAD_BOX),
-        ({"bbox": None}, coco.BAD_BOX),
-        ({"segmentation": [[200.0, 200, 300, 200, 300, 300]]}, coco.EMPTY_MASK),
-        ({"segmentation": [[10.0, 10, 20, 20, 10, 10]]}, coco.EMPTY_MASK),
-        ({"segmentation": [[10.0, 10, 20, 20]]}, coco.BAD_MASK),
-        ({"segmentation": []}, coco.BAD_MASK),
-        ({"segmentation": None}, coco.BAD_MASK),
-        ({"segmentation": [[float("nan")] * 6]}, coco.BAD_MASK),
-        ({"segmentation": {"size": [5, 5], "counts": [25]}}, coco.BAD_MASK),
-        ({"segmentation": {"size": [60, 80], "counts": [7]}}, coco.BAD_MASK),
-        ({"segmentation": {"size": [60, 80], "counts": [-5, 4805]}}, coco.BAD_MASK),
-        ({"segmentation": {"size": [60, 80], "counts": [2.5, 4797.5]}}, coco.BAD_MASK),
-        ({"segmentation": {"size": [60, 80], "counts": "0"}}, coco.BAD_MASK),
-        ({"segmentation": {"size": [60, 80], "counts": ""}}, coco.BAD_MASK),
-        ({"segmentation": {"size": [60, 80], "counts": "no digits~"}}, coco.BAD_MASK),
-        ({"segmentation": [[0.0, 0, 1e8, 0, 1e8, 1e8]]}, coco.BAD_MASK),
-        ({"image_id": [1]}, coco.UNKNOWN_IMAGE),
-        ({"category_id": [2]}, coco.UNKNOWN_CATEGORY),
+        ({"image_id": 5}, faults.UNKNOWN_IMAGE),
+        ({"category_id": 5}, faults.UNKNOWN_CATEGORY),
+        ({"id": 1}, faults.DUPLICATE_ANNOTATION),
+        ({"bbox": [float("nan"), 0, 5, 5]}, faults.BAD_BOX),
+        ({"bbox": [1, 2, 3]}, faults.BAD_BOX),
+        ({"bbox": None}, faults.BAD_BOX),
+        ({"segmentation": [[200.0, 200, 300, 200, 300, 300]]}, faults.EMPTY_MASK),
+        ({"segmentation": [[10.0, 10, 20, 20, 10, 10]]}, faults.EMPTY_MASK),
+        ({"segmentation": [[10.0, 10, 20, 20]]}, faults.BAD_MASK),
+        ({"segmentation": []}, faults.BAD_MASK),
+        ({"segmentation": None}, faults.BAD_MASK),
+        ({"segmentation": [[float("nan")] * 6]}, faults.BAD_MASK),
+        ({"segmentation": {"size": [5, 5], "counts": [25]}}, faults.BAD_MASK),
+        ({"segmentation": {"size": [60, 80], "counts": [7]}}, faults.BAD_MASK),
+        ({"segmentation": {"size": [60, 80], "counts": [-5, 4805]}}, faults.BAD_MASK),
+        ({"segmentation": {"size": [60, 80], "counts": [2.5, 4797.5]}}, faults.BAD_MASK),
+        ({"segmentation": {"size": [60, 80], "counts": "0"}}, faults.BAD_MASK),
+        ({"segmentation": {"size": [60, 80], "counts": ""}}, faults.BAD_MASK),
+        ({"segmentation": {"size": [60, 80], "counts": "no digits~"}}, faults.BAD_MASK),
+        ({"segmentation": [[0.0, 0, 1e8, 0, 1e8, 1e8]]}, faults.BAD_MASK),
+        ({"image_id": [1]}, faults.UNKNOWN_IMAGE),
+        ({"category_id": [2]}, faults.UNKNOWN_CATEGORY),
     ],
 )
 def test_a_faulty_annotation_is_dropped_counted_and_strict_stops(tmp_path, change, reason):
@@ -115,10 +115,10 @@ def test_compressed_runs_are_read_as_pycocotools_reads_them(rng):
             mask = np.kron(blocks, np.ones((9, 9)))[:height, :width].astype(np.uint8)
             text = rle(mask)["counts"].decode()
             segmentation = {"size": [height, width], "counts": text}
-            np.testing.assert_array_equal(coco._rasterise(segmentation, height, width), mask)
+            np.testing.assert_array_equal(coco.rasterise(segmentation, height, width), mask)
             # Without its last number it is short of pixels, or ends inside a number.
             segmentation["counts"] = text[:-1]
-            assert coco._rasterise(segmentation, height, width) is None
+            assert coco.rasterise(segmentation, height, width) is None
 
 
 @pytest.mark.parametrize("area", [None, 0, -3.0, float("nan"), "large", [4]])
@@ -134,7 +134,7 @@ def test_overhanging_and_empty_boxes_are_kept(tmp_path):
         annotation(3, bbox=[10, 10, 30, 30.005]),
     ]
     report, (record,) = convert(tmp_path, rows, strict=True)
-    assert report.reasons == {coco.CLIPPED: 1, coco.MASK_BOX: 1}
+    assert report.reasons == {faults.CLIPPED: 1, faults.MASK_BOX: 1}
     np.testing.assert_allclose(record.instances[0].box, [10, 0, 60, 80], rtol=1e-6)
     rows, columns = (
         record.instances[1].mask.any(1).nonzero()[0],
@@ -162,7 +162,7 @@ def test_unusable_images_are_dropped_and_counted(tmp_path):
     report, records = convert(tmp_path, [annotation(1)], images)
     assert [r.image_id for r in records] == ["1"] and report.images == 1
     assert report.reasons == {
-        coco.MISSING: 1, coco.UNREADABLE: 2, coco.OTHER_SIZE: 1, coco.DUPLICATE_IMAGE: 1,
+        faults.MISSING: 1, faults.UNREADABLE: 2, faults.OTHER_SIZE: 1, faults.DUPLICATE_IMAGE: 1,
     }  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def test_images_are_kept_as_they_are_or_stored_as_png(tmp_path):
     report, records = convert(tmp_path, [annotation(n, image_id=n) for n in (1, 2)], images)
     assert records[0].encoded == (folder / "a.jpg").read_bytes()
     assert records[1].format == "png" and (records[2].height, records[2].width) == (60, 80)
-    assert report.reasons == {coco.REENCODED: 1, coco.ROTATED: 1, coco.NO_INSTANCES: 1}
+    assert report.reasons == {faults.REENCODED: 1, faults.STORED: 1, faults.NO_INSTANCES: 1}
 
 
 def test_sixteen_bits_keep_their_upper_eight_as_tensorflow_reads_them(tmp_path):
@@ -191,7 +191,7 @@ def test_sixteen_bits_keep_their_upper_eight_as_tensorflow_reads_them(tmp_path):
     names = ("a.png", "b.tiff", "c.tiff")
     images = [{"id": n, "file_name": f} for n, f in enumerate(names, 1)]
     report, records = convert(tmp_path, [annotation(1)], images)
-    assert report.reasons == {coco.REENCODED: 3, coco.NO_INSTANCES: 1, coco.UNREADABLE: 1}
+    assert report.reasons == {faults.REENCODED: 3, faults.NO_INSTANCES: 1, faults.UNREADABLE: 1}
     direct = tf.io.decode_png((folder / "a.png").read_bytes(), channels=3)
     np.testing.assert_array_equal(direct[..., 0], pixels >> 8)
     for record in records:
@@ -211,7 +211,7 @@ def test_what_training_could_not_decode_is_not_converted(tmp_path, kind, lost):
     report, records = convert(tmp_path, [annotation(1)], images)
     for record in records:
         assert tf.io.decode_image(record.encoded).shape == (60, 80, 3)
-    assert (report.reasons[coco.UNREADABLE] == 1) == (len(records) == 1)
+    assert (report.reasons[faults.UNREADABLE] == 1) == (len(records) == 1)
     if kind == "png" or lost == 200:
         assert len(records) == 1
 

@@ -8,8 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from fcis_tf.data import convert
-from fcis_tf.data.coco import load_record as load
+from fcis_tf.data import coco, convert
 from fcis_tf.data.convert import convert_coco
 from fcis_tf.data.manifest import verify
 from fcis_tf.data.records import read_records
@@ -26,6 +25,10 @@ def shapes(tmp_path_factory):
 
 def run(shapes, out, **options):
     return convert_coco(shapes / "train", shapes / "train.json", out, **options)
+
+
+def origin(shapes):
+    return coco.read_coco(shapes / "train", shapes / "train.json", print).origin
 
 
 def contents(out):
@@ -99,19 +102,19 @@ def test_what_an_interruption_leaves_is_continued_to_the_same_bytes(
     assert left == [*shards, "labels.json"]
     with pytest.raises(FcisError, match="2 of 4 shards"):
         list(read_records(out))
-    read = []
+    read, load = [], coco.load_record
     monkeypatch.setattr(
-        convert, "load_record", lambda source, *rest: (read.append(source), load(source, *rest))[1]
+        coco, "load_record", lambda item, *rest: (read.append(item), load(item, *rest))[1]
     )
     assert run(shapes, out, shards=4).kept == 2
-    assert [source.image_id for source in read] == [4, 5, 6, 7]
+    assert [item.image_id for item in read] == [4, 5, 6, 7]
     assert contents(out) == contents(tmp_path / "whole")
 
 
 def test_a_whole_conversion_reads_nothing_again(shapes, tmp_path, monkeypatch):
     first = run(shapes, tmp_path / "out", shards=3)
     before = contents(tmp_path / "out")
-    monkeypatch.setattr(convert, "load_record", None)
+    monkeypatch.setattr(coco, "load_record", None)
     again = run(shapes, tmp_path / "out", shards=3)
     assert again.kept == 3 and again.report.to_dict() == first.report.to_dict()
     assert contents(tmp_path / "out") == before
@@ -138,8 +141,23 @@ def test_a_changed_image_or_annotation_is_noticed(shapes, tmp_path):
     content["annotations"][0]["iscrowd"] = 1
     (source / "train.json").write_text(json.dumps(content))
     with pytest.raises(FcisError, match=r"manifest\.json: made from another source \(sha256"):
-        verify(tmp_path / "out", convert.coco_origin(source / "train.json"))
+        verify(tmp_path / "out", origin(source))
     assert run(source, tmp_path / "out", shards=7).kept == 0
+
+
+def test_what_a_killed_run_was_writing_is_removed_but_not_what_another_part_is(shapes, tmp_path):
+    run(shapes, tmp_path / "whole", shards=4)
+    out, end = tmp_path / "out", ".0123abcd.partial"
+    out.mkdir()
+    own = ["data-00000-of-00004.tfrecord", "data-00002-of-00004.shard.json"]
+    others = ["data-00001-of-00004.tfrecord", "data-00003-of-00004.shard.json", "manifest.json"]
+    for name in (*own, *others):
+        (out / f"{name}{end}").write_text("the beginning")
+    run(shapes, out, shards=4, part=(1, 2))
+    left = {file.name.removesuffix(end) for file in out.iterdir() if file.name.endswith(end)}
+    assert left == set(others)
+    run(shapes, out, shards=4)
+    assert contents(out) == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
@@ -171,7 +189,7 @@ def test_verify_finds_a_changed_byte_a_missing_shard_and_an_unfinished_folder(sh
     with pytest.raises(FcisError, match="manifest.json: no such file"):
         verify(out)
     run(shapes, out, shards=3)
-    assert verify(out, convert.coco_origin(shapes / "train.json")) == 3
+    assert verify(out, origin(shapes)) == 3
     shard = out / "data-00001-of-00003.tfrecord"
     good = shard.read_bytes()
     shard.write_bytes(good[:40] + bytes([good[40] ^ 1]) + good[41:])

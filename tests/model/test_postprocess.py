@@ -51,6 +51,25 @@ def test_scores_and_classes_equal_per_class_suppression(rng):
     np.testing.assert_array_equal(found.labels[0][: len(rows)], [r[1] for r in rows])
 
 
+def test_maskness_multiplies_scores_by_the_mean_vote_inside_and_sorts_again(rng):
+    rois, valid, logits, masks = random_rois(rng)
+    valid[0, 30:] = False
+    plain = run(rois, valid, logits, masks, voting="soft", max_detections=60)
+    found = run(rois, valid, logits, masks, voting="soft", max_detections=60, maskness=True)
+    rows = []
+    for n in np.flatnonzero(plain.valid[0]):
+        votes = plain.masks[0, n].numpy()
+        rows.append((plain.scores[0, n].numpy() * votes[votes >= 0.4].mean(), n))
+    order = [n for _, n in sorted(rows, key=lambda row: -row[0])]
+    assert order != sorted(order) and not np.all(plain.valid)
+    np.testing.assert_array_equal(found.valid[0], np.arange(60) < len(order))
+    scores = sorted((score for score, _ in rows), reverse=True)
+    np.testing.assert_allclose(found.scores[0][: len(order)], scores, rtol=1e-5)
+    for name in ("boxes", "labels", "masks"):
+        expected = getattr(plain, name).numpy()[0, order]
+        np.testing.assert_array_equal(getattr(found, name)[0][: len(order)], expected)
+
+
 def test_votes_equal_the_definition_on_the_whole_image(rng):
     """V = sum of normalised scores times thresholded masks, at points of the whole image."""
     rois, valid, logits, masks = random_rois(rng)

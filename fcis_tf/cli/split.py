@@ -1,0 +1,76 @@
+"""Commands that hold images out for validation: split coco, labelme, masks."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fcis_tf.cli.options import LabelMeFolder, MaskFolder, Out, SingleClass
+from fcis_tf.quiet import import_tensorflow
+
+if TYPE_CHECKING:
+    from fcis_tf.data.source import Reader
+
+app = typer.Typer(help="Split labelled images into some to train with and some to hold out.")
+
+Validation = Annotated[
+    float, typer.Option(min=0.0, max=1.0, help="Part of the images to hold out.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed draws the same split.")]
+
+
+@app.command()
+def coco(
+    annotations: Annotated[Path, typer.Option(help="COCO instances json.")],
+    out: Out,
+    validation: Validation = 0.2,
+    seed: Seed = 0,
+) -> None:
+    """Write train.json and val.json; an image file is in one of them."""
+    import_tensorflow()
+    from fcis_tf.data.split import split_coco
+
+    print(split_coco(annotations, out, validation=validation, seed=seed))
+    print(f"wrote {out}/train.json and {out}/val.json")
+    print(
+        f"next: fcis convert coco --images DIR --annotations {out}/train.json --out RECORDS/train"
+    )
+
+
+@app.command()
+def labelme(folder: LabelMeFolder, out: Out, validation: Validation = 0.2, seed: Seed = 0) -> None:
+    """Write train.txt and val.txt with names of images, for fcis convert labelme --list."""
+    import_tensorflow()
+    from fcis_tf.data.labelme import read_labelme
+
+    _write_lists("labelme", folder, partial(read_labelme, folder), out, validation, seed)
+
+
+@app.command()
+def masks(
+    folder: MaskFolder,
+    out: Out,
+    single_class: SingleClass = None,
+    validation: Validation = 0.2,
+    seed: Seed = 0,
+) -> None:
+    """Write train.txt and val.txt with names of images, for fcis convert masks --list."""
+    import_tensorflow()
+    from fcis_tf.data.mask_folders import read_masks
+
+    reader = partial(read_masks, folder, single_class=single_class)
+    _write_lists("masks", folder, reader, out, validation, seed)
+
+
+def _write_lists(
+    kind: str, folder: Path, reader: "Reader", out: Path, validation: float, seed: int
+) -> None:
+    from fcis_tf.data.report import Report
+    from fcis_tf.data.split import split_source
+
+    report = Report()
+    drawn = split_source(reader(report.tell), out, validation=validation, seed=seed)
+    print(report.reason_lines(), drawn, sep="")
+    print(f"wrote {out}/train.txt and {out}/val.txt")
+    print(f"next: fcis convert {kind} {folder} --list {out}/train.txt --out RECORDS/train")
