@@ -54,6 +54,7 @@ class DataConfig(Section):
     shuffle_buffer: Positive = 1024
     cache: bool = False  # keep decoded examples in memory (small data sets)
     resize: Literal["exact", "released"] = "exact"  # released: 8-bit pixels, rounded boxes
+    service: str | None = None  # tf.data service that makes training batches, grpc://HOST:PORT
 
 
 class ModelConfig(Section):

@@ -31,6 +31,7 @@ def take_turns(
     rounds: int,
     warm_up: int = WARM_UP,
     progress: Callable[[int, int], None] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Seconds]:
     """Call every function once in every round and time it until its devices are idle.
 
@@ -39,6 +40,7 @@ def take_turns(
         rounds: timed rounds.
         warm_up: rounds before them.
         progress: called with (rounds done, rounds in all).
+        clock: `time.process_time` counts the work of all threads instead of the time that passes.
 
     Returns:
         (rounds,) seconds by name, of the timed rounds.
@@ -46,10 +48,10 @@ def take_turns(
     taken: dict[str, list[float]] = {name: [] for name in work}
     for number in range(warm_up + rounds):
         for name, function in work.items():
-            start = time.perf_counter()
+            start = clock()
             result = function()
             tf.test.experimental.sync_devices()
-            taken[name].append(time.perf_counter() - start)
+            taken[name].append(clock() - start)
             del result  # not while the next one is timed
         if progress:
             progress(number + 1, warm_up + rounds)

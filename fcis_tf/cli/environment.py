@@ -29,9 +29,13 @@ def benchmark(
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 7,
     threads: Annotated[int, typer.Option(min=0, help="Threads of TensorFlow; 0: all.")] = 0,
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Time training's input pipeline on these records instead."),
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Time prediction by stage, its variants, assembly alone and the training step."""
+    """Time prediction by stage, its variants, assembly alone and the training step; or the data."""
     from fcis_tf.config import load_config
 
     settings = load_config(config, overrides or ())
@@ -40,6 +44,13 @@ def benchmark(
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
+    if data:
+        from fcis_tf.benchmark.data import benchmark_data
+
+        benchmark_data(settings, data, rounds=rounds, out=out)
+        if out:
+            print(f"wrote {out}")
+        return
     # Every variant traces the same method anew, which is meant; TensorFlow warns of it.
     tf.get_logger().setLevel("ERROR")
     from fcis_tf.benchmark.report import MEASUREMENTS, benchmark

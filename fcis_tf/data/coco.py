@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from pycocotools import mask as coco_mask
 
 from fcis_tf.data import faults
 from fcis_tf.data.faults import Tell
+from fcis_tf.data.json_stream import Span, iterate, read_spans
 from fcis_tf.data.manifest import file_sha256
 from fcis_tf.data.records import Instance, Record
 from fcis_tf.data.source import Source, read_picture, tight_box
@@ -19,6 +21,7 @@ from fcis_tf.labels import Labels
 # Polygons that reach farther than so many image sizes are damage; pycocotools walks every pixel of
 # an outline and crashes on far ones.
 FARTHEST = 10
+KEYS = {"images": ("id", "file_name"), "annotations": (), "categories": ("id", "name")}
 MOST_DIGITS = 7  # of a number in a compressed RLE, more than any image has pixels
 
 
@@ -29,7 +32,8 @@ class CocoImage(NamedTuple):
     path: Path
     width: int | None
     height: int | None
-    annotations: tuple[dict[str, Any], ...]
+    labels: Path  # the json
+    annotations: tuple[Span, ...]  # where they are in it: they need not fit into memory
 
 
 def read_coco(images: Path, annotations: Path, tell: Tell) -> Source:
@@ -43,41 +47,47 @@ def read_coco(images: Path, annotations: Path, tell: Tell) -> Source:
     Raises:
         FcisError: no such file or folder, or not COCO's structure, or no image at all.
     """
-    content = load_json(annotations)
     if not images.is_dir():
         raise FcisError(f"{images}: no such folder of images")
-    if not content["images"]:
+    known: dict[Any, dict[str, Any]] = {}
+    found: list[tuple[Any, Any, Any, Span]] = []
+    categories = []
+    for key, row, span in _rows(annotations):
+        if key == "categories":
+            categories.append(row)
+        elif key == "annotations":
+            found.append((row.get("id"), row.get("image_id"), row.get("category_id"), span))
+        elif row["id"] in known:
+            tell(faults.DUPLICATE_IMAGE, f"image {row['id']}")
+        else:
+            known[row["id"]] = {name: row.get(name) for name in ("file_name", "width", "height")}
+    if not known:
         raise FcisError(f"{annotations}: the list 'images' is empty; nothing to convert")
     try:
-        labels = Labels.from_categories(content["categories"])
+        labels = Labels.from_categories(categories)
     except (FcisError, TypeError, ValueError) as fault:
         raise FcisError(f"{annotations}: categories: {fault}") from None
-    known: dict[Any, dict[str, Any]] = {}
-    for image in content["images"]:
-        if image["id"] in known:
-            tell(faults.DUPLICATE_IMAGE, f"image {image['id']}")
-        else:
-            known[image["id"]] = image
-    grouped: dict[Any, list[dict[str, Any]]] = {key: [] for key in known}
+    grouped: dict[Any, list[Span]] = {key: [] for key in known}
     seen: set[Any] = set()
-    for annotation in content["annotations"]:
-        name, number, image_id = _name(annotation), annotation.get("id"), annotation.get("image_id")
+    for number, image_id, category, span in found:
+        name = _name(number, image_id)
         if is_id(number) and number in seen:
             tell(faults.DUPLICATE_ANNOTATION, name)
         elif not is_id(image_id) or image_id not in grouped:
             tell(faults.UNKNOWN_IMAGE, name)
-        elif annotation.get("category_id") not in labels.ids:
-            tell(faults.UNKNOWN_CATEGORY, f"{name} with category {annotation.get('category_id')}")
+        elif category not in labels.ids:
+            tell(faults.UNKNOWN_CATEGORY, f"{name} with category {category}")
         else:
-            grouped[image_id].append(annotation)
+            grouped[image_id].append(span)
             if is_id(number):
                 seen.add(number)
     items = [
         CocoImage(
             key,
             images / str(image["file_name"]),
-            image.get("width"),
-            image.get("height"),
+            image["width"],
+            image["height"],
+            annotations,
             tuple(grouped[key]),
         )
         for key, image in known.items()
@@ -92,7 +102,11 @@ def load_record(item: CocoImage, labels: Labels, tell: Tell) -> Record | None:
     picture = read_picture(item.path, name, tell, height=item.height, width=item.width)
     if picture is None:
         return None
-    found = [_instance(a, picture.height, picture.width, labels, tell) for a in item.annotations]
+    try:
+        rows = read_spans(item.labels, item.annotations)
+    except ValueError:
+        raise FcisError(f"{item.labels}: changed while it was converted; run it again") from None
+    found = [_instance(row, picture.height, picture.width, labels, tell) for row in rows]
     instances = tuple(i for i in found if i is not None)
     if not instances:
         tell(faults.NO_INSTANCES, name)
@@ -102,7 +116,7 @@ def load_record(item: CocoImage, labels: Labels, tell: Tell) -> Record | None:
 def _instance(
     annotation: dict[str, Any], height: int, width: int, labels: Labels, tell: Tell
 ) -> Instance | None:
-    name = _name(annotation)
+    name = _name(annotation.get("id"), annotation.get("image_id"))
     try:
         x, y, w, h = (float(v) for v in annotation["bbox"])
         finite = all(math.isfinite(v) for v in (x, y, w, h))
@@ -226,29 +240,37 @@ def load_json(path: Path) -> dict[str, Any]:
     Raises:
         FcisError: no such file, or not COCO's structure.
     """
+    for _ in _rows(path):
+        pass
+    return json.loads(path.read_bytes())
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any], Span]]:
+    """The lists of a COCO json, row by row, each with its key and its place in the file."""
+    counts: dict[str, int] = {}
     try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise FcisError(f"{path}: no such annotation file") from None
-    except (ValueError, OSError) as fault:
-        raise FcisError(f"{path}: not a JSON file ({fault})") from None
-    for key, inner in (
-        ("images", ("id", "file_name")),
-        ("annotations", ()),
-        ("categories", ("id", "name")),
-    ):
-        rows = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(rows, list):
-            raise FcisError(f"{path}: expected a COCO json with the list {key!r}, found none")
-        for number, row in enumerate(rows):
-            lacking = [k for k in inner if not isinstance(row, dict) or k not in row]
+        for key, row, span in iterate(path):
+            if key not in KEYS or (span is None and row != []):
+                continue
+            number = counts.setdefault(key, 0)
+            if span is None:
+                continue
+            counts[key] += 1
+            lacking = [k for k in KEYS[key] if not isinstance(row, dict) or k not in row]
             if lacking or not isinstance(row, dict):
                 raise FcisError(f"{path}: {key}[{number}] lacks {lacking or 'its keys'}")
             if key == "images" and not isinstance(row["id"], int | str):
                 raise FcisError(
                     f"{path}: images[{number}].id: expected a number or text, found {row['id']!r}"
                 )
-    return content
+            yield key, row, span
+    except FileNotFoundError:
+        raise FcisError(f"{path}: no such annotation file") from None
+    except (ValueError, OSError) as fault:
+        raise FcisError(f"{path}: not a JSON file with an object ({fault})") from None
+    for key in KEYS:
+        if key not in counts:
+            raise FcisError(f"{path}: expected a COCO json with the list {key!r}, found none")
 
 
 def is_id(value: Any) -> bool:
@@ -256,5 +278,5 @@ def is_id(value: Any) -> bool:
     return isinstance(value, int | float | str)
 
 
-def _name(annotation: dict[str, Any]) -> str:
-    return f"annotation {annotation.get('id')} of image {annotation.get('image_id')}"
+def _name(number: Any, image_id: Any) -> str:
+    return f"annotation {number} of image {image_id}"

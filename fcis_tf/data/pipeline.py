@@ -47,6 +47,7 @@ def training_dataset(
     shuffle_buffer: int = 1024,
     cache: bool = False,
     resize: str = "exact",
+    service: str | None = None,
 ) -> tf.data.Dataset:
     """Endless shuffled, augmented `batch` dictionaries (structures.py).
 
@@ -75,6 +76,8 @@ def training_dataset(
         shuffle_buffer: records shuffled at a time.
         cache: keep decoded images and masks in memory.
         resize: "exact", or "released" as the released code; see released.py.
+        service: address of a tf.data service whose workers make the batches. Each works on an epoch
+            of its own: with several, batches of several epochs mix, in no fixed order.
 
     Raises:
         FcisError: no records, none with an instance, or a crop that `resize` does not do.
@@ -123,7 +126,13 @@ def training_dataset(
         return _finish(one)
 
     examples = stream.map(example, tf.data.AUTOTUNE, deterministic=True)
-    return _pad(examples, batch_size).prefetch(tf.data.AUTOTUNE)
+    batches = _pad(examples, batch_size)
+    if service:
+        policy = tf.data.experimental.service.ShardingPolicy.DYNAMIC
+        batches = batches.apply(
+            tf.data.experimental.service.distribute(processing_mode=policy, service=service)
+        )
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def augmentation(data: DataConfig) -> dict[str, Any]:
@@ -132,7 +141,7 @@ def augmentation(data: DataConfig) -> dict[str, Any]:
         include={
             "short_sides", "long_side", "factors", "crop", "crop_from", "flip", "turn",
             "scale_jitter", "color_jitter", "mask_size", "max_instances", "aspect_grouping",
-            "shuffle_buffer", "cache", "resize",
+            "shuffle_buffer", "cache", "resize", "service",
         }
     )  # fmt: skip
 

@@ -220,7 +220,8 @@ def test_what_training_could_not_decode_is_not_converted(tmp_path, kind, lost):
     ("text", "words"),
     [
         ("not json", "not a JSON file"),
-        ("[]", "the list 'images'"),
+        ('{"images": [', "not a JSON file"),
+        ("[]", "not a JSON file with an object"),
         ('{"images": [], "annotations": []}', "the list 'categories'"),
         ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "lacks"),
         ('{"images": [], "annotations": [], "categories": []}', "nothing to convert"),

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fcis_tf.data.pipeline import evaluation_dataset, network_input, training_dataset
+from fcis_tf.config import load_config
+from fcis_tf.data.pipeline import (
+    augmentation,
+    evaluation_dataset,
+    network_input,
+    training_dataset,
+)
 from fcis_tf.data.records import load_labels, read_records
 from fcis_tf.errors import FcisError
 from fcis_tf.model.backbone import PIXEL_MEANS
@@ -173,6 +179,67 @@ def test_network_input_is_the_image_of_the_evaluation_batch(folder):
     plain, one = network_input(image, short_side=1, long_side=1, factor=1.0)
     np.testing.assert_allclose(plain, tf.cast(image, tf.float32) - PIXEL_MEANS, atol=1e-3)
     assert float(one) == 1.0
+
+
+@pytest.mark.parametrize("most", [100, 512])
+def test_a_crowded_image_is_neither_dropped_nor_too_large(tmp_path, rng, most):
+    crowded = fixtures.make_record(rng, "many", 200, 300, instances=500)
+    fixtures.write_records(tmp_path, [crowded, fixtures.make_record(rng, "few", instances=2)])
+    found = {
+        batch["image_id"][0]: batch
+        for batch in batches(tmp_path, 2, batch_size=1, max_instances=most, mask_size=112)
+    }
+    assert set(found) == {b"many", b"few"}
+    many = found[b"many"]
+    assert many["masks"].shape == (1, min(most, 500), 112, 112)
+    assert (many["labels"] > 0).all() and (many["masks"] > 127).any((2, 3)).all()
+    assert (many["boxes"][..., 2:] > many["boxes"][..., :2]).all()
+
+
+def test_large_scale_jitter_resizes_and_crops_to_a_window(folder):
+    """Factors 0.1 to 2; what is larger than the window is cut to it, what is smaller stays."""
+    options = {"scale_jitter": (0.1, 2.0), "crop": 70, "crop_from": 1, "factors": (1.0,)}
+    seen = batches(folder, 100, batch_size=1, flip=False, **options)
+    for batch in seen:
+        full = batch["original_size"][0] * batch["scale"][0]
+        np.testing.assert_allclose(batch["image_size"][0], np.minimum(full, 70), atol=0.51)
+        present = batch["labels"][0] > 0
+        size = np.tile(batch["image_size"][0], 2)
+        assert (batch["boxes"][0][present] <= size + 1e-3).all()
+    scales = np.array([batch["scale"][0] for batch in seen])
+    assert scales.min() < 0.3 and scales.max() > 1.8
+    assert len({tuple(b["image_size"][0]) for b in seen}) > 30
+
+
+def test_multi_scale_training_of_the_paper(tmp_path, rng):
+    """Sides of the paper; the finer ones in windows; the long side is capped in proportion."""
+    config = load_config("configs/fcis_r101_coco_multiscale.yaml")
+    sides = (480, 576, 688, 864, 1200, 1400)
+    assert config.data.short_sides == sides
+    fixtures.write_records(tmp_path, [fixtures.make_record(rng, "a", 60, 150, instances=2)])
+    options = augmentation(config.data) | {"mask_size": 14}
+    drawn = Counter()
+    for batch in batches(tmp_path, 60, batch_size=1, **options):
+        size, scale = batch["image_size"][0], float(batch["scale"][0])
+        # 150 / 60 is longer than 1000 / 600: the longer side is the limit.
+        side = min(sides, key=lambda s: abs(scale * 150 - s * 1000 / 600))
+        assert scale == pytest.approx(side * 1000 / 600 / 150, rel=1e-3)
+        full = np.array([60, 150]) * scale
+        cut = full.min() >= 864
+        np.testing.assert_allclose(size, np.minimum(full, 600) if cut else full, atol=0.51)
+        drawn[side] += 1
+    assert set(drawn) == set(sides) and min(drawn.values()) >= 2
+
+
+@pytest.mark.slow
+def test_a_service_makes_the_same_batches(folder):
+    service = tf.data.experimental.service
+    dispatcher = service.DispatchServer()
+    address = dispatcher.target.split("://")[1]
+    worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=address))
+    served = batches(folder, 20, service=dispatcher.target)
+    assert same(served, batches(folder, 20))
+    del worker
 
 
 def test_nothing_to_train_on_is_an_error(tmp_path, rng):
