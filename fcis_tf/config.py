@@ -114,6 +114,7 @@ class TrainConfig(Section):
     rpn_negative_iou: Fraction = 0.3
     mask_weight: float = 10.0
     seed: int = 3
+    deterministic: bool = False  # the same bits in every run on the same devices; slower on GPUs
     log_every: Positive = 20  # steps
     evaluate_every: Positive = 10_000  # steps; the last step is always evaluated
     evaluate_images: Positive | None = None  # at most so many during training; default all

@@ -1,6 +1,5 @@
 """The training run: data, model, steps, checkpoints, evaluation. Read it top to bottom."""
 
-import functools
 import io
 import itertools
 import json
@@ -27,22 +26,7 @@ from fcis_tf.model.weights import BEST, save_weights
 from fcis_tf.progress import Progress
 from fcis_tf.train.optimizer import build_optimizer
 from fcis_tf.train.step import TrainStep
-
-
-def mirrored_strategy(*devices: str) -> tf.distribute.Strategy:
-    """The one strategy of this process over some devices, by default over all visible ones.
-
-    TensorFlow numbers the collective operations of every strategy from the same start, and refuses
-    a number it has seen with another shape: a second strategy over the same devices fails.
-    """
-    visible = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    specs = map(tf.DeviceSpec.from_string, devices or [device.name for device in visible])
-    return _mirrored_strategy(tuple(f"/{spec.device_type}:{spec.device_index}" for spec in specs))
-
-
-@functools.cache
-def _mirrored_strategy(devices: tuple[str, ...]) -> tf.distribute.Strategy:
-    return tf.distribute.MirroredStrategy(devices)
+from fcis_tf.train.strategy import fix_randomness, mirrored_strategy
 
 
 def train(
@@ -76,7 +60,7 @@ def train(
     for folder in filter(None, (records, config.data.validation)):
         next(read_records(folder), None)
     strategy = strategy or mirrored_strategy()
-    keras.utils.set_random_seed(config.train.seed)
+    fix_randomness(config.train.seed, deterministic=config.train.deterministic)
     labels = Labels.load(config.data.labels) if config.data.labels else load_labels(records)
     if config.model.classes not in (None, len(labels)):
         raise FcisError(

@@ -170,11 +170,3 @@ def test_records_of_other_classes_stop_with_one_line(records, tmp_path):
 def test_run_directories_are_checked(tmp_path):
     with pytest.raises(FcisError, match="not a run directory"):
         load_run(tmp_path)
-
-
-def test_the_same_devices_have_one_strategy():
-    """However they are named: TensorFlow refuses a second one over the same devices."""
-    named = loop.mirrored_strategy("/cpu:0", "/cpu:1")
-    assert loop.mirrored_strategy() is named
-    assert loop.mirrored_strategy("/device:CPU:0", "/device:CPU:1") is named
-    assert loop.mirrored_strategy("/cpu:0") is not named

@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from fcis_tf.config import load_config
 from fcis_tf.model.fcis import FCIS
-from fcis_tf.train.loop import mirrored_strategy
 from fcis_tf.train.optimizer import build_optimizer
 from fcis_tf.train.step import TrainStep
+from fcis_tf.train.strategy import mirrored_strategy
 from tests import fixtures
 
 TINY = [
