@@ -1,5 +1,6 @@
 """Commands that make weights: train, import-weights."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +21,13 @@ def train(
     settings = load_config(config, overrides or ())
     import_tensorflow()
     from fcis_tf.train.loop import train
+    from fcis_tf.train.stopping import Stopped
 
-    metrics = train(settings, run)
+    try:
+        metrics = train(settings, run)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        raise typer.Exit(128 + stopped.signal) from None  # as in every shell
     if "mask" in metrics:
         print(f"best step {metrics['step']}: mask AP {metrics['mask']['AP']:.3f}")
     print(f"wrote {run}/best.weights.h5, {run}/metrics.json and TensorBoard files")
