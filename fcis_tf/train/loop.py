@@ -25,7 +25,7 @@ from fcis_tf.model.import_weights import assign, read_weights
 from fcis_tf.model.weights import BEST, save_weights
 from fcis_tf.progress import Progress
 from fcis_tf.train.optimizer import build_optimizer
-from fcis_tf.train.step import TrainStep
+from fcis_tf.train.step import NOT_LOSSES, TrainStep
 from fcis_tf.train.strategy import fix_randomness, mirrored_strategy
 
 
@@ -77,9 +77,7 @@ def train(
         optimizer = build_optimizer(config.train)
         step = TrainStep(model, optimizer, strategy, config.train)
     done, best = tf.Variable(0, dtype=tf.int64), tf.Variable(-1.0)
-    checkpoint = tf.train.Checkpoint(
-        model=model, optimizer=optimizer, average=step.average, step=done, best=best
-    )
+    checkpoint = tf.train.Checkpoint(**step.state(), step=done, best=best)
     manager = tf.train.CheckpointManager(
         checkpoint, str(run / "checkpoints"), max_to_keep=config.train.keep_checkpoints
     )
@@ -218,7 +216,7 @@ def _save(manager: tf.train.CheckpointManager) -> None:
 def _take(step: TrainStep, batches: Any, number: int) -> dict[str, float]:
     """One step; a record that cannot be used is told in one line."""
     try:
-        return {name: float(value) for name, value in step(batches).items()}
+        return step(batches)[0]
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as fault:
         # TensorFlow wraps its own reason in pages of graph names.
         text = " ".join(fault.message.split())
@@ -246,7 +244,7 @@ def _log(
 ) -> None:
     with writer.as_default(step):
         for name, value in losses.items():
-            tf.summary.scalar(f"loss/{name}", value)
+            tf.summary.scalar(name if name in NOT_LOSSES else f"loss/{name}", value)
         tf.summary.scalar("learning_rate", optimizer.learning_rate)
     writer.flush()
 
