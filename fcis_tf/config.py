@@ -100,7 +100,7 @@ class TrainConfig(Section):
     warmup_factor: Fraction = 0.1
     clip_norm: float | None = None  # of the whole gradient, after it is summed over devices
     ema: Fraction = 0.0  # decay of the weight average that is evaluated and exported; 0 is none
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # float16 scales its loss
     sampling: Literal["ohem", "random"] = "ohem"
     roi_batch: Positive = 128  # ROIs with a loss per image
     roi_foreground: Fraction = 0.25  # most of them that may be foreground (random sampling)
@@ -108,6 +108,7 @@ class TrainConfig(Section):
     roi_background_iou: Fraction = 0.0  # least IoU of a background ROI
     roi_top_up: bool = False  # fill a short random sample with any ROI, labelled background
     accumulate: Positive = 1  # batches whose gradients are summed for one step
+    steps_per_call: Positive = 1  # steps of one call of TensorFlow; more cost less Python
     rpn_batch: Positive = 256
     rpn_foreground: Fraction = 0.5
     rpn_positive_iou: Fraction = 0.7
@@ -118,6 +119,7 @@ class TrainConfig(Section):
     log_every: Positive = 20  # steps
     evaluate_every: Positive = 10_000  # steps; the last step is always evaluated
     evaluate_images: Positive | None = None  # at most so many during training; default all
+    patience: Positive | None = None  # stop after so many evaluations without a better mask AP
     checkpoint_every: Positive = 2_000  # steps
     keep_checkpoints: Positive = 2
     pictures: Annotated[int, Field(ge=0)] = 4  # predictions drawn in TensorBoard an evaluation
@@ -127,7 +129,9 @@ class PredictConfig(Section):
     """From heads to detections (spec sections 6 and 7)."""
 
     batch_size: Positive = 1
-    precision: Literal["float32", "bfloat16"] | None = None  # of convolutions; null as in training
+    precision: Literal["float32", "bfloat16", "float16"] | None = (
+        None  # of convolutions; null as in training
+    )
     iterations: Literal[1, 2] = 2
     min_size: float = 2.0  # network pixels
     nms_threshold: Fraction = 0.3

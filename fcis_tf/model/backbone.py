@@ -83,7 +83,7 @@ def build_backbone(name: str, *, norm: str, output_stride: int, dtype: str) -> k
         norm: frozen_batch (fixed statistics; stages 1 and 2 frozen; gamma and beta of the later
             ones trained), group, sync_batch, or folded (none, and convolutions with a bias).
         output_stride: 16 or 8 network pixels per cell of both outputs.
-        dtype: a Keras dtype policy, float32 or mixed_bfloat16.
+        dtype: a Keras dtype policy, float32, mixed_bfloat16 or mixed_float16.
     """
     image = keras.Input((None, None, 3), name="image")
     build = _small if name == "small" else _resnet

@@ -32,7 +32,7 @@ class FCIS(keras.Model):
         model: what to build; `classes` must be a number here.
         proposals: how ROIs are proposed.
         predict: how detections are made.
-        precision: float32 or bfloat16 for the convolutions; everything per ROI is float32.
+        precision: float32, bfloat16 or float16 for the convolutions; everything per ROI is float32.
         ops: "auto", "custom" or "stock" operations for what ROIs read, as `ops.ps_assemble`.
     """
 

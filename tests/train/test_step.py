@@ -7,7 +7,7 @@ import tensorflow as tf
 from fcis_tf.config import load_config
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.train.optimizer import build_optimizer
-from fcis_tf.train.step import TrainStep
+from fcis_tf.train.step import LOSSES, TrainStep
 from fcis_tf.train.strategy import mirrored_strategy
 from tests import fixtures
 
@@ -43,7 +43,7 @@ def run(strategy, changes, steps, batch=4):
         step = TrainStep(model, build_optimizer(config.train), strategy, config.train)
     data = tf.data.Dataset.from_tensor_slices(make_batch(4)).batch(batch).repeat()
     batches = iter(strategy.experimental_distribute_dataset(data))
-    losses = [{k: float(v) for k, v in step(batches).items()} for _ in range(steps)]
+    losses = [row for _ in range(steps) for row in step(batches)]
     return losses, [w.numpy() for w in model.weights], step
 
 
@@ -75,7 +75,8 @@ def test_four_images_make_one_update_however_they_are_spread(changes, ways):
         for a, b in zip(together[0], other[0], strict=True):
             assert a.keys() == b.keys()
             for term in a:
-                np.testing.assert_allclose(a[term], b[term], rtol=1e-4, atol=1e-6, err_msg=name)
+                rtol = 1e-3 if term == "gradient_norm" else 1e-4
+                np.testing.assert_allclose(a[term], b[term], rtol=rtol, atol=1e-6, err_msg=name)
         for a, b in zip(together[1], other[1], strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5, err_msg=name)
         for a, b in zip(together[2].average, other[2].average, strict=True):
@@ -86,9 +87,7 @@ def test_losses_fall_when_one_batch_is_repeated():
     changes = ["train.optimizer=adam", "train.sampling=random", "train.learning_rate=3e-3"]
     losses, _, _ = run(tf.distribute.get_strategy(), changes, 30)
     assert np.mean([row["total"] for row in losses[-5:]]) < 0.75 * losses[0]["total"]
-    assert losses[-1]["total"] == pytest.approx(
-        sum(v for k, v in losses[-1].items() if k != "total"), rel=1e-5
-    )
+    assert losses[-1]["total"] == pytest.approx(sum(losses[-1][name] for name in LOSSES), rel=1e-5)
 
 
 def test_every_trained_weight_moves():
