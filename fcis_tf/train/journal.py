@@ -157,6 +157,11 @@ class Journal:
             raise FcisError(f"{self.file}: cannot write: {fault.strerror}") from None
 
 
+def read_lines(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's ``metrics.jsonl``."""
+    return [json.loads(line) for line in (run / LINES).read_text().splitlines()]
+
+
 def memory() -> str:
     """The most memory this process has had so far, and on each GPU."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -34,6 +34,7 @@ def train(
     *,
     resume: bool = True,
     strategy: tf.distribute.Strategy | None = None,
+    enough: float | None = None,
 ) -> dict[str, Any]:
     """Train, or continue, the run in a directory; docs/training.md says what one sees of it.
 
@@ -42,6 +43,7 @@ def train(
         run: the run directory; made if needed.
         resume: continue from the newest checkpoint; otherwise `run` must hold none.
         strategy: by default `mirrored_strategy()`.
+        enough: stop when an evaluation has this mask AP50.
 
     Returns:
         The content of ``metrics.json``: the metrics of the best weights.
@@ -118,7 +120,7 @@ def train(
                         validation.keep(number)
             elif number % settings.checkpoint_every == 0 and number > checkpoints.newest:
                 checkpoints.save()
-            if last:
+            if last or (enough and validation.ap50 >= enough):
                 break
             if settings.patience and int(state.stale) >= settings.patience:
                 journal.say(
