@@ -84,15 +84,21 @@ def train(
     _restore(checkpoint, manager)
     start = int(done)
 
-    dataset = training_dataset(
-        records,
-        labels=labels,
-        batch_size=config.train.batch_size * strategy.num_replicas_in_sync,
-        seed=config.train.seed,
-        start=start * config.train.accumulate,
-        **augmentation(config.data),
-    )
-    batches = iter(strategy.experimental_distribute_dataset(dataset))
+    step_size = config.train.batch_size * config.train.accumulate * strategy.num_replicas_in_sync
+
+    def data(host: tf.distribute.InputContext) -> tf.data.Dataset:
+        return training_dataset(
+            records,
+            labels=labels,
+            batch_size=config.train.batch_size,
+            step_size=step_size,
+            seed=config.train.seed,
+            start=start,
+            shard=(host.input_pipeline_id, host.num_input_pipelines),
+            **augmentation(config.data),
+        )
+
+    batches = iter(strategy.distribute_datasets_from_function(data))
     validate = Validation(model, config, labels, run)
     writer = tf.summary.create_file_writer(str(run / "train"))
     print(_banner(config, labels, model, strategy, start), flush=True)
