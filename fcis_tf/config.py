@@ -119,6 +119,7 @@ class TrainConfig(Section):
     log_every: Positive = 20  # steps
     evaluate_every: Positive = 10_000  # steps; the last step is always evaluated
     evaluate_images: Positive | None = None  # at most so many during training; default all
+    patience: Positive | None = None  # stop after so many evaluations without a better mask AP
     checkpoint_every: Positive = 2_000  # steps
     keep_checkpoints: Positive = 2
     pictures: Annotated[int, Field(ge=0)] = 4  # predictions drawn in TensorBoard an evaluation

@@ -97,11 +97,11 @@ class Progress:
         if self.total is not None:
             of = f"/{self.total}"
             if rate > 0 and self.done < self.total:
-                left = f", {_clock((self.total - self.done) / rate)} left"
+                left = f", {clock((self.total - self.done) / rate)} left"
         note = f", {note}" if note else ""
         print(
             f"{self.title}: {self.done}{of} {self.unit}, {rate:.1f}/s, "
-            f"{_clock(now - self.start_time)} gone{left}{note}",
+            f"{clock(now - self.start_time)} gone{left}{note}",
             file=sys.stderr,
             flush=True,
         )
@@ -116,7 +116,8 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed:.1f} {self.unit}/s" if task.speed else "")
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """A duration as minutes:seconds or hours:minutes:seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

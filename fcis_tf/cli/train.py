@@ -1,11 +1,14 @@
 """Commands that make weights: train, import-weights."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fcis_tf.cli.options import Out, Overrides, Run
+from fcis_tf.errors import FcisError
 from fcis_tf.quiet import import_tensorflow
 
 
@@ -20,8 +23,18 @@ def train(
     settings = load_config(config, overrides or ())
     import_tensorflow()
     from fcis_tf.train.loop import train
+    from fcis_tf.train.stopping import Stopped
 
-    metrics = train(settings, run)
+    try:
+        metrics = train(settings, run)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        raise typer.Exit(128 + stopped.signal) from None  # as in every shell
+    except FcisError as fault:
+        if "TF_CONFIG" in os.environ:
+            print(f"error: {fault}", file=sys.stderr, flush=True)
+            os._exit(2)  # TensorFlow's server may wait for the other hosts for ever
+        raise
     if "mask" in metrics:
         print(f"best step {metrics['step']}: mask AP {metrics['mask']['AP']:.3f}")
     print(f"wrote {run}/best.weights.h5, {run}/metrics.json and TensorBoard files")

@@ -92,6 +92,8 @@ class TrainStep:
                 )
                 for shape in self._accumulated()
             ]
+        with tf.device("/cpu:0"):
+            self.waited = tf.Variable(0.0, dtype=tf.float64, trainable=False)  # s, for batches
         self.steps = tf.function(self._steps)
 
     def __call__(self, batches: Any, count: int = 1) -> list[dict[str, float]]:
@@ -103,11 +105,14 @@ class TrainStep:
 
         Returns:
             For each update the five losses and their total, mean over the images, and the norm of
-            the gradient per image before clipping; with float16 also the loss scale of the update,
-            which was left out if the norm is not finite.
+            the gradient per image before clipping; "data_wait", the seconds that it waited for its
+            batches, a mean over the call; with float16 also the loss scale of the update, which was
+            left out if the norm is not finite.
         """
+        self.waited.assign(0.0)
         rows = self.steps(batches, tf.constant(count)).numpy().tolist()
-        return [dict(zip(self._names(), row, strict=True)) for row in rows]
+        wait = {"data_wait": float(self.waited) / count}
+        return [dict(zip(self._names(), row, strict=True)) | wait for row in rows]
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold, by name."""
@@ -168,14 +173,23 @@ class TrainStep:
     def _collect(self, batches: Any) -> tuple[list[Tensor], Tensor]:
         """Each replica's gradients of the batches of one update; losses and images of them all."""
         if self.train.accumulate == 1:
-            gradients, losses = self.strategy.run(self._gradients, (next(batches),))
+            gradients, losses = self.strategy.run(self._gradients, (self._next(batches),))
             return gradients, self.strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
         summed = tf.zeros([len(LOSSES) + 2])
         for _ in tf.range(self.train.accumulate):
             tf.autograph.experimental.set_loop_options(parallel_iterations=1)
-            losses = self.strategy.run(self._add, (next(batches),))
+            losses = self.strategy.run(self._add, (self._next(batches),))
             summed += self.strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
         return self.strategy.run(self._take), summed
+
+    def _next(self, batches: Any) -> dict[str, Tensor]:
+        """The next batch; `waited` grows by the time until it is there."""
+        began = tf.timestamp()
+        with tf.control_dependencies([began]):
+            batch = next(batches)
+        with tf.control_dependencies(self.strategy.experimental_local_results(batch["seed"])):
+            self.waited.assign_add(tf.timestamp() - began)
+        return batch
 
     def _gradients(self, batch: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
         """Of one replica's batch: scaled gradients; losses, their total, the number of images."""

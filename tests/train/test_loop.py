@@ -86,24 +86,24 @@ def test_tensorboard_holds_losses_metrics_and_pictures(finished):
     run, _ = finished
     losses = {"rpn_class", "rpn_box", "roi_class", "roi_box", "roi_mask", "total"}
     assert {f"loss/{name}" for name in losses} | {"learning_rate"} <= tags(run / "train")
-    assert {"mask/AP", "box/AP50", "prediction/0"} <= tags(run / "validation")
+    assert {"mask/AP", "box/AP50", "truth_and_prediction/0"} <= tags(run / "validation")
 
 
 def test_an_interrupted_run_ends_with_the_weights_of_an_unbroken_one(
     finished, records, tmp_path, monkeypatch
 ):
     config = configure(records, "train.steps=6", "train.checkpoint_every=2")
-    check = loop._check_finite
+    check = loop.check_finite
 
-    def killed(losses, step):
+    def killed(row, step, *rest):
         if step == 4:
             raise KeyboardInterrupt
-        check(losses, step)
+        check(row, step, *rest)
 
-    monkeypatch.setattr(loop, "_check_finite", killed)
+    monkeypatch.setattr(loop, "check_finite", killed)
     with pytest.raises(KeyboardInterrupt):
         loop.train(config, tmp_path / "run", strategy=one_device())
-    monkeypatch.setattr(loop, "_check_finite", check)
+    monkeypatch.setattr(loop, "check_finite", check)
     metrics = loop.train(config, tmp_path / "run", strategy=one_device())
     assert metrics["step"] == 6
     for a, b in zip(weights(tmp_path / "run"), weights(finished[0]), strict=True):
