@@ -1,8 +1,10 @@
 """Training steps: maps, targets, losses, gradients, update; the same on every replica."""
 
+import time
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from fcis_tf.config import TrainConfig
@@ -92,8 +94,7 @@ class TrainStep:
                 )
                 for shape in self._accumulated()
             ]
-        with tf.device("/cpu:0"):
-            self.waited = tf.Variable(0.0, dtype=tf.float64, trainable=False)  # s, for batches
+        self.waited = 0.0  # seconds, for batches
         self.steps = tf.function(self._steps)
 
     def __call__(self, batches: Any, count: int = 1) -> list[dict[str, float]]:
@@ -109,9 +110,9 @@ class TrainStep:
             batches, a mean over the call; with float16 also the loss scale of the update, which was
             left out if the norm is not finite.
         """
-        self.waited.assign(0.0)
+        self.waited = 0.0
         rows = self.steps(batches, tf.constant(count)).numpy().tolist()
-        wait = {"data_wait": float(self.waited) / count}
+        wait = {"data_wait": self.waited / count}
         return [dict(zip(self._names(), row, strict=True)) | wait for row in rows]
 
     def state(self) -> dict[str, Any]:
@@ -184,11 +185,16 @@ class TrainStep:
 
     def _next(self, batches: Any) -> dict[str, Tensor]:
         """The next batch; `waited` grows by the time until it is there."""
-        began = tf.timestamp()
+
+        # Python's clock: tf.timestamp refuses to run where operations are deterministic.
+        def note(began: np.ndarray) -> None:
+            self.waited += time.monotonic() - float(began)
+
+        began = tf.numpy_function(time.monotonic, [], tf.float64)
         with tf.control_dependencies([began]):
             batch = next(batches)
         with tf.control_dependencies(self.strategy.experimental_local_results(batch["seed"])):
-            self.waited.assign_add(tf.timestamp() - began)
+            tf.numpy_function(note, [began], [])
         return batch
 
     def _gradients(self, batch: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
