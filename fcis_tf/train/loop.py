@@ -16,7 +16,7 @@ from fcis_tf.data.records import load_labels, read_records
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 from fcis_tf.model.fcis import FCIS
-from fcis_tf.model.import_weights import assign, read_weights
+from fcis_tf.model.transfer import start_from
 from fcis_tf.train.banner import banner
 from fcis_tf.train.checkpoints import Checkpoints, State, checkpoint_numbers
 from fcis_tf.train.faults import check_finite, name_damage
@@ -70,7 +70,9 @@ def _train(
     with strategy.scope():
         model = FCIS.from_config(config)
         if settings.init and not checkpoint_numbers(run / "checkpoints"):
-            _initialise(model, settings.init)
+            news = start_from(model, settings.init, labels)
+            if hosts.chief:
+                print(f"weights  {settings.init}; {news}", flush=True)
         optimizer = build_optimizer(settings)
         step = TrainStep(model, optimizer, strategy, settings)
     state = State()
@@ -210,12 +212,6 @@ def _steps_until_due(number: int, settings: TrainConfig) -> int:
     due = (settings.evaluate_every, settings.checkpoint_every)
     left = [settings.steps - number, *(every - number % every for every in due)]
     return min(settings.steps_per_call, *left)
-
-
-def _initialise(model: FCIS, source: str) -> None:
-    fresh = assign(model, read_weights(source), source, fresh_head=True)
-    news = f"; newly initialised: {', '.join(fresh)}" if fresh else ""
-    print(f"weights  {source}{news}", flush=True)
 
 
 @contextlib.contextmanager

@@ -49,18 +49,20 @@ class Trial:
 
     Args:
         work: empty folder.
-        steps: of the training; evaluated in the middle and at the end.
+        steps: of the training.
         seed: of the moments.
+        evaluated: in the middle and at the end, or never.
     """
 
-    def __init__(self, work: Path, steps: int, seed: int) -> None:
+    def __init__(self, work: Path, steps: int, seed: int, *, evaluated: bool) -> None:
         self.work, self.steps, self.draw = work, steps, random.Random(seed)
         self.killed, self.whole = work / "killed", work / "whole"
         rng = np.random.default_rng(0)
         rows = [fixtures.make_record(rng, str(n), instances=2, kind="JPEG") for n in range(6)]
         records = str(fixtures.write_records(work / "records", rows))
         train = CONFIG["train"] | {"steps": steps, "evaluate_every": steps // 2}
-        data = CONFIG["data"] | {"train": records, "validation": records}
+        self.evaluations = [steps // 2, steps] if evaluated else []
+        data = CONFIG["data"] | {"train": records, "validation": records if evaluated else None}
         config = CONFIG | {"data": data, "train": train}
         (work / "config.yaml").write_text(yaml.safe_dump(config))
 
@@ -127,7 +129,7 @@ class Trial:
         return len(path.read_bytes().splitlines()) if path.exists() else 0
 
     def compare_newest(self) -> int:
-        """The newest checkpoint that can be read must be equal to the undisturbed run's; its step."""
+        """The newest checkpoint that can be read must equal the undisturbed run; its step."""
         numbers = [
             int(path.stem.split("-")[1])
             for path in (self.killed / "checkpoints").glob("ckpt-*.index")
@@ -154,7 +156,7 @@ class Trial:
         steps = [row["step"] for row in rows if row["kind"] == "train"]
         assert steps == list(range(1, self.steps + 1)), steps
         evaluations = [row["step"] for row in rows if row["kind"] == "evaluation"]
-        assert evaluations == [self.steps // 2, self.steps], evaluations
+        assert evaluations == self.evaluations, evaluations
 
     @property
     def runs(self) -> tuple[Path, Path]:
@@ -181,13 +183,13 @@ def assert_equal(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) ->
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
-def try_kills(work: Path, kills: int, seed: int) -> None:
-    """The whole trial; every third kill waits for a checkpoint that is being written."""
-    trial = Trial(work, steps=10 * (kills + 1), seed=seed)
+def try_kills(work: Path, kills: int, *, seed: int = 0, evaluated: bool = True) -> None:
+    """The whole trial; every second kill waits for a checkpoint that is being written."""
+    trial = Trial(work, 10 * (kills + 1), seed, evaluated=evaluated)
     trial.run_undisturbed()
     writing = 0
     for number in range(1, kills + 1):
-        text = trial.kill(during_write=number % 3 == 0)
+        text = trial.kill(during_write=number % 2 == 0)
         writing += text.startswith("half")
         print(f"kill {number} of {kills}: {text}", flush=True)
     trial.finish()
@@ -205,4 +207,4 @@ if __name__ == "__main__":
     given = parser.parse_args()
     shutil.rmtree(given.work, ignore_errors=True)
     given.work.mkdir(parents=True)
-    try_kills(given.work, given.kills, given.seed)
+    try_kills(given.work, given.kills, seed=given.seed)
