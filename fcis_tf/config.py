@@ -87,6 +87,9 @@ class TrainConfig(Section):
     """Targets, losses and optimisation (spec sections 2, 3, 5 and 8)."""
 
     init: str | None = None  # weights to start from, as `fcis import-weights` takes or makes them
+    freeze: Annotated[int, Field(ge=0, le=5)] | None = (
+        None  # stages of the backbone, from conv1, that do not train; 2 with frozen_batch, else 0
+    )
     steps: Positive = 240_000
     batch_size: Positive = 1  # images per device and step
     optimizer: Literal["sgd", "adam"] = "sgd"

@@ -1,5 +1,6 @@
 """Commands that make weights: train, import-weights."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcis_tf.cli.options import Out, Overrides, Run
+from fcis_tf.errors import FcisError
 from fcis_tf.quiet import import_tensorflow
 
 if TYPE_CHECKING:
@@ -40,6 +42,11 @@ def train(
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         raise typer.Exit(128 + stopped.signal) from None  # as in every shell
+    except FcisError as fault:
+        if "TF_CONFIG" in os.environ:
+            print(f"error: {fault}", file=sys.stderr, flush=True)
+            os._exit(2)  # TensorFlow's server may wait for the other hosts for ever
+        raise
     if "mask" in metrics:
         print(f"best step {metrics['step']}: mask AP {metrics['mask']['AP']:.3f}")
     print(f"wrote {run}/best.weights.h5, {run}/metrics.json and TensorBoard files")

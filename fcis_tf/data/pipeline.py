@@ -30,6 +30,7 @@ def training_dataset(
     labels: Labels,
     batch_size: int,
     seed: int,
+    step_size: int | None = None,
     start: int = 0,
     shard: tuple[int, int] = (0, 1),
     short_sides: Sequence[int] = (600,),
@@ -50,16 +51,20 @@ def training_dataset(
 ) -> tf.data.Dataset:
     """Endless shuffled, augmented `batch` dictionaries (structures.py).
 
-    The order and every random choice follow from `seed` alone. Images without an instance that is
-    not a crowd are left out. Landscape and portrait images do not share a batch.
+    The images of a step and every random choice follow from `seed` and `step_size` alone, however
+    a step is cut into batches and shared by hosts. Images without an instance that is not a crowd
+    are left out. Landscape and portrait images do not share a step.
 
     Args:
         folder: records.
         labels: the classes.
-        batch_size: images per batch.
+        batch_size: images per batch, padded to one size.
         seed: of order and augmentation.
-        start: leave out so many batches, without decoding their images.
-        shard: (index, count): take a count-th of the files, or of the records if files are few.
+        step_size: images of one update, over all its batches, devices and hosts; by default those
+            of a batch.
+        start: leave out so many steps, without decoding their images.
+        shard: (index, count): of every step only the index-th of count equal parts. Every host
+            reads all records but decodes its part only.
         short_sides: shorter sides, one drawn per image.
         long_side: cap of the longer side at ``short_sides[0]``, in proportion at others.
         factors: resize by one of these instead.
@@ -78,21 +83,21 @@ def training_dataset(
 
     Raises:
         FcisError: no records, none with an instance, or a crop that `resize` does not do.
+        ValueError: a step does not divide into shards of whole batches.
     """
+    step_size = step_size or batch_size
+    part, parts = shard
+    if step_size % (batch_size * parts):
+        raise ValueError(f"{step_size} images do not divide into {parts} x batches of {batch_size}")
     if resize == "released" and crop:
         raise FcisError("data.crop: the released code has no crops; set data.resize=exact")
     mask_side = None if resize == "released" else mask_size
     read = partial(parse, category_ids=labels.ids, mask_size=mask_side)
-    files = record_files(folder)
-    index, count = shard
-    by_file = len(files) >= count
-    names = [str(file) for file in files[index::count]] if by_file else [str(f) for f in files]
+    names = [str(file) for file in record_files(folder)]
     paths = tf.data.Dataset.from_tensor_slices(names)
-    if by_file and not cache:
+    if not cache:
         paths = paths.shuffle(len(names), seed=seed, reshuffle_each_iteration=True)
     records = paths.interleave(tf.data.TFRecordDataset, cycle_length=8)
-    if not by_file:  # a fixed order, or the shards would mix from epoch to epoch
-        records = records.shard(count, index)
     headers = records.map(_with_header)
     headers = headers.filter(lambda header, serialized: header["usable"])
     if next(iter(headers.take(1)), None) is None:
@@ -104,10 +109,13 @@ def training_dataset(
             lambda header, serialized: (header, read(serialized)), tf.data.AUTOTUNE
         ).cache()
     draws = headers.shuffle(shuffle_buffer, seed=seed, reshuffle_each_iteration=True).repeat()
-    if aspect_grouping and batch_size > 1:
+    if aspect_grouping and step_size > 1:
         draws = draws.group_by_window(
-            lambda header, content: header["landscape"], lambda key, window: window, batch_size
+            lambda header, content: header["landscape"], lambda key, window: window, step_size
         )
+    draws = draws.enumerate().skip(start * step_size)
+    if parts > 1:
+        draws = draws.filter(lambda index, draw: index % step_size * parts // step_size == part)
 
     def example(index: Tensor, draw: tuple[Example, Tensor | Example]) -> Example:
         content = draw[1] if cache else read(draw[1])
@@ -137,12 +145,9 @@ def training_dataset(
             one = augment.color_jitter(one, color_jitter, _seed(pair, 5))
         return _finish(one)
 
-    examples = (
-        draws.enumerate()
-        .skip(start * batch_size)
-        .map(example, tf.data.AUTOTUNE, deterministic=True)
-    )
-    return _pad(examples, batch_size).prefetch(tf.data.AUTOTUNE)
+    batches = _pad(draws.map(example, tf.data.AUTOTUNE, deterministic=True), batch_size)
+    endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+    return batches.apply(endless).prefetch(tf.data.AUTOTUNE)
 
 
 def augmentation(data: DataConfig) -> dict[str, Any]:

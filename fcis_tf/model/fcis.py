@@ -14,7 +14,7 @@ from fcis_tf.config import Config, ModelConfig, PredictConfig, ProposalConfig
 from fcis_tf.errors import FcisError
 from fcis_tf.geometry import boxes as box_ops
 from fcis_tf.geometry.anchors import cell_anchors, grid_anchors
-from fcis_tf.model.backbone import build_backbone
+from fcis_tf.model.backbone import build_backbone, freeze
 from fcis_tf.model.heads import ScoreMaps, read_heads
 from fcis_tf.model.postprocess import postprocess
 from fcis_tf.model.postprocess_released import postprocess_released
@@ -95,6 +95,8 @@ class FCIS(keras.Model):
             ops=ops,
         )
         network.config = config
+        if config.train.freeze is not None:
+            freeze(network.backbone, config.train.freeze)
         network.build_maps()
         return network
 

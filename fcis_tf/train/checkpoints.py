@@ -55,11 +55,12 @@ class Checkpoints:
         folder: where they are.
         state: of the loop.
         keep: how many stay.
+        write: whether `save` does anything; on one of several hosts.
         parts: what else is saved, by name.
     """
 
-    def __init__(self, folder: Path, state: State, *, keep: int, **parts: Any) -> None:
-        self.folder, self.state, self.keep = folder, state, keep
+    def __init__(self, folder: Path, state: State, *, keep: int, write: bool, **parts: Any) -> None:
+        self.folder, self.state, self.keep, self.write = folder, state, keep, write
         self.newest = 0  # step of the newest checkpoint that was read or written
         self.checkpoint = tf.train.Checkpoint(state=state, **parts)
 
@@ -97,6 +98,9 @@ class Checkpoints:
         Raises:
             FcisError: it cannot be written; those before stay.
         """
+        self.newest = int(self.state.step)
+        if not self.write:
+            return
         try:
             self.folder.mkdir(exist_ok=True)
             self.checkpoint.save(str(self.folder / "ckpt"))
@@ -106,7 +110,6 @@ class Checkpoints:
                 f"{self.folder}: cannot write the checkpoint of step {int(self.state.step)}: "
                 f"{_line(fault)}; the same command continues from the one before"
             ) from None
-        self.newest = int(self.state.step)
         # Those with a higher number were damaged.
         number = int(self.checkpoint.save_counter)
         numbers = [n for n in checkpoint_numbers(self.folder) if n <= number]

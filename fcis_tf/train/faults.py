@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from fcis_tf.errors import FcisError
+from fcis_tf.train.loss_scale import LEAST
 
 SHOWN = 16  # image ids
 
@@ -30,24 +31,24 @@ def name_damage(step: int) -> Iterator[None]:
         ) from fault
 
 
-def check_finite(
-    row: dict[str, float], step: int, data: Callable[[], tf.data.Dataset], batches: int
-) -> None:
+def check_finite(row: dict[str, float], step: int, data: Callable[[], tf.data.Dataset]) -> None:
     """See that the losses and the norm of the gradient are numbers.
 
     Args:
-        row: of a step. With a "loss_scale" the norm need not be finite: that update is left out.
+        row: of a step. With a "loss_scale" above the least one they need not be: that update is
+            left out, and the scale halved.
         step: from 1.
-        data: gives the batches from that step on once more, to name its images.
-        batches: of the step.
+        data: gives the images of that step once more, as one batch, to name them.
 
     Raises:
         FcisError: one is not.
     """
+    if row.get("loss_scale", LEAST) > LEAST:
+        return
     for name, value in row.items():
-        if math.isfinite(value) or (name == "gradient_norm" and "loss_scale" in row):
+        if math.isfinite(value):
             continue
-        ids = [i.decode() for batch in data().take(batches) for i in batch["image_id"].numpy()]
+        ids = [i.decode() for batch in data().take(1) for i in batch["image_id"].numpy()]
         more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
         what = "the norm of the gradient" if name == "gradient_norm" else f"loss {name}"
         raise FcisError(

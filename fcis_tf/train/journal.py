@@ -162,6 +162,31 @@ def read_lines(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / LINES).read_text().splitlines()]
 
 
+class NoJournal(Journal):
+    """Writes nothing: that of the hosts but the first."""
+
+    def __init__(self, run: Path, **options: Any) -> None:
+        pass
+
+    def __enter__(self) -> "NoJournal":
+        return self
+
+    def __exit__(self, *fault: Any) -> None:
+        pass
+
+    def configuration(self, config: Config) -> None:
+        pass
+
+    def step(self, *values: Any) -> None:
+        pass
+
+    def evaluation(self, *values: Any, **options: Any) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+
 def memory() -> str:
     """The most memory this process has had so far, and on each GPU."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

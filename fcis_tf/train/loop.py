@@ -16,15 +16,16 @@ from fcis_tf.data.records import load_labels, read_records
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 from fcis_tf.model.fcis import FCIS
-from fcis_tf.model.import_weights import assign, read_weights
+from fcis_tf.model.transfer import start_from
 from fcis_tf.train.banner import banner
 from fcis_tf.train.checkpoints import Checkpoints, State, checkpoint_numbers
 from fcis_tf.train.faults import check_finite, name_damage
-from fcis_tf.train.journal import Journal
+from fcis_tf.train.hosts import Hosts
+from fcis_tf.train.journal import Journal, NoJournal
 from fcis_tf.train.optimizer import build_optimizer
 from fcis_tf.train.step import TrainStep
 from fcis_tf.train.stopping import Stopped, StopRequest
-from fcis_tf.train.strategy import fix_randomness, mirrored_strategy
+from fcis_tf.train.strategy import choose_strategy, fix_randomness
 from fcis_tf.train.validation import METRICS, Validation
 
 
@@ -42,28 +43,43 @@ def train(
         config: what to train.
         run: the run directory; made if needed.
         resume: continue from the newest checkpoint; otherwise `run` must hold none.
-        strategy: by default `mirrored_strategy()`.
+        strategy: by default `choose_strategy()`.
         enough: stop when an evaluation has this mask AP50.
 
     Returns:
         The content of ``metrics.json``: the metrics of the best weights.
 
     Raises:
-        FcisError: no data, a run of another configuration, a full disk, or numbers that are not
-            finite.
+        FcisError: no data, a run of another configuration, a full disk, numbers that are not
+            finite, or a host that was lost.
         Stopped: SIGTERM or Ctrl-C came; a checkpoint has been written.
     """
+    strategy = strategy or choose_strategy()
+    hosts = Hosts(strategy)
+    with hosts.together(run):
+        return _train(config, run, resume, strategy, hosts, enough)
+
+
+def _train(
+    config: Config,
+    run: Path,
+    resume: bool,
+    strategy: tf.distribute.Strategy,
+    hosts: Hosts,
+    enough: float | None,
+) -> dict[str, Any]:
     config, labels = _resolve(config)
     settings = config.train
-    _prepare(run, config, labels, resume)
-    strategy = strategy or mirrored_strategy()
-    images = settings.batch_size * strategy.num_replicas_in_sync  # of a batch
+    _prepare(run, config, labels, resume, write=hosts.chief)
+    images = settings.batch_size * settings.accumulate * strategy.num_replicas_in_sync  # of a step
     fix_randomness(settings.seed, deterministic=settings.deterministic)
 
     with strategy.scope():
         model = FCIS.from_config(config)
         if settings.init and not checkpoint_numbers(run / "checkpoints"):
-            _initialise(model, settings.init)
+            news = start_from(model, settings.init, labels)
+            if hosts.chief:
+                print(f"weights  {settings.init}; {news}", flush=True)
         optimizer = build_optimizer(settings)
         step = TrainStep(model, optimizer, strategy, settings)
     state = State()
@@ -71,56 +87,69 @@ def train(
         run / "checkpoints",
         state,
         keep=settings.keep_checkpoints,
+        write=hosts.chief,
         **step.state(),
     )
     checkpoints.restore()
     start = int(state.step)
+    hosts.agree(start, run)
     validation = Validation(model, config, labels, run)
     if start:
-        state.trust(validation.kept_ap())
+        state.trust(hosts.from_chief(validation.kept_ap))
 
-    def data(steps: int) -> tf.data.Dataset:
-        """The batches of a run that has taken so many steps."""
+    def data(
+        steps: int, host: tf.distribute.InputContext | None = None, batch_size: int = images
+    ) -> tf.data.Dataset:
+        """The batches of a run that has taken so many steps; a host's share of them."""
         return training_dataset(
             str(config.data.train),
             labels=labels,
-            batch_size=images,
+            batch_size=batch_size,
+            step_size=images,
             seed=settings.seed,
-            start=steps * settings.accumulate,
+            start=steps,
+            shard=(host.input_pipeline_id, host.num_input_pipelines) if host else (0, 1),
             **augmentation(config.data),
         )
 
-    batches = iter(strategy.experimental_distribute_dataset(data(start)))
-    journal = Journal(
+    batches = iter(
+        strategy.distribute_datasets_from_function(
+            lambda host: data(start, host, settings.batch_size)
+        )
+    )
+    journal = (Journal if hosts.chief else NoJournal)(
         run,
         start=start,
         evaluated=int(state.evaluated),
         steps=settings.steps,
         every=settings.log_every,
-        images=images * settings.accumulate,
+        images=images,
     )
     journal.configuration(config)
-    print(banner(config, labels, model, strategy, start), flush=True)
+    if hosts.chief:
+        print(banner(config, labels, model, strategy, start), flush=True)
 
     with journal, checkpoints.saved_on(Stopped), StopRequest() as stop:
+        # One of several hosts does not leave without the others.
+        check = stop.check if hosts.count == 1 else None
         while True:
             number = int(state.step)
             last = number == settings.steps
             due = last or number % settings.evaluate_every == 0
             if due and number > int(state.evaluated):
                 with _averaged(step):
-                    ap = validation(stop.check)
+                    ap = hosts.from_chief(lambda: validation(check))
                     best = state.judge(ap)
                     journal.evaluation(number, validation, state, best=best)
                 # The checkpoint first: if nothing else is written, the restarted run finds that the
                 # kept weights are not those it calls the best, and evaluates once more.
                 checkpoints.save()
-                if best:
+                if best and hosts.chief:
                     with _averaged(step):
                         validation.keep(number)
             elif number % settings.checkpoint_every == 0 and number > checkpoints.newest:
                 checkpoints.save()
-            if last or (enough and validation.ap50 >= enough):
+            if last or (enough and hosts.any(validation.ap50 >= enough)):
                 break
             if settings.patience and int(state.stale) >= settings.patience:
                 journal.say(
@@ -133,11 +162,13 @@ def train(
                 rows = step(batches, _steps_until_due(number, settings))
             seconds = (time.monotonic() - began) / len(rows)
             for row in rows:
-                check_finite(row, number + 1, partial(data, number), settings.accumulate)
+                check_finite(row, number + 1, partial(data, number))
                 number += 1
                 journal.step(number, row, seconds, optimizer)
             state.step.assign(number)
-            stop.check()
+            if hosts.any(stop.signal is not None):
+                stop.leave()
+    hosts.any(False)  # the chief has written everything
     return json.loads((run / METRICS).read_text())
 
 
@@ -160,7 +191,7 @@ def _resolve(config: Config) -> tuple[Config, Labels]:
     return config.model_copy(update={"model": model}), labels
 
 
-def _prepare(run: Path, config: Config, labels: Labels, resume: bool) -> None:
+def _prepare(run: Path, config: Config, labels: Labels, resume: bool, *, write: bool) -> None:
     """Make the run directory, or see that it belongs to this configuration."""
     known = run / "config.yaml"
     if (run / "checkpoints").exists() and not resume:
@@ -173,6 +204,8 @@ def _prepare(run: Path, config: Config, labels: Labels, resume: bool) -> None:
                     f"{known}: model.{key} is {before[key]!r} there and {value!r} here; "
                     "name another --run or use the same configuration"
                 )
+    if not write:
+        return
     try:
         run.mkdir(parents=True, exist_ok=True)
         config.save(known)
@@ -186,12 +219,6 @@ def _steps_until_due(number: int, settings: TrainConfig) -> int:
     due = (settings.evaluate_every, settings.checkpoint_every)
     left = [settings.steps - number, *(every - number % every for every in due)]
     return min(settings.steps_per_call, *left)
-
-
-def _initialise(model: FCIS, source: str) -> None:
-    fresh = assign(model, read_weights(source), source, fresh_head=True)
-    news = f"; newly initialised: {', '.join(fresh)}" if fresh else ""
-    print(f"weights  {source}{news}", flush=True)
 
 
 @contextlib.contextmanager

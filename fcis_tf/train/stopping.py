@@ -3,7 +3,7 @@
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 
 class Stopped(Exception):
@@ -51,7 +51,15 @@ class StopRequest:
             Stopped: it came.
         """
         if self.signal is not None:
-            raise Stopped(self.signal)
+            self.leave()
+
+    def leave(self) -> NoReturn:
+        """Leave for the signal that came here or, failing that, to another host.
+
+        Raises:
+            Stopped: always.
+        """
+        raise Stopped(self.signal or signal.SIGTERM)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number

@@ -1,9 +1,26 @@
-"""Where a training runs, over the devices of this process, and that it can be repeated."""
+"""Where a training runs: the devices of this process, or of several hosts; and repeating it."""
 
 import functools
 
 import keras
 import tensorflow as tf
+
+from fcis_tf.train.hosts import addresses
+
+
+def choose_strategy() -> tf.distribute.Strategy:
+    """All visible devices, together with those of the other hosts that ``TF_CONFIG`` names.
+
+    With other hosts it must come before anything else of TensorFlow, and waits for all of them.
+
+    Raises:
+        FcisError: ``TF_CONFIG`` is not what TensorFlow expects.
+    """
+    workers = addresses()
+    if len(workers) < 2:
+        return mirrored_strategy()
+    print(f"hosts    waiting for {', '.join(workers)}", flush=True)
+    return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def mirrored_strategy(*devices: str) -> tf.distribute.Strategy:

@@ -13,7 +13,7 @@ from fcis_tf.train.checkpoints import Checkpoints, State, checkpoint_numbers
 def make(folder, keep=3, size=4):
     """A run of one variable."""
     state, weight = State(), tf.Variable(tf.zeros([size]))
-    return Checkpoints(folder, state, keep=keep, weight=weight), state, weight
+    return Checkpoints(folder, state, keep=keep, write=True, weight=weight), state, weight
 
 
 @pytest.fixture
