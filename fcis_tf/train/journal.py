@@ -14,7 +14,6 @@ import tensorflow as tf
 import yaml
 
 from fcis_tf.config import Config
-from fcis_tf.errors import FcisError
 from fcis_tf.files import write_whole
 from fcis_tf.progress import Progress, clock
 from fcis_tf.train.checkpoints import State
@@ -150,11 +149,8 @@ class Journal:
         self.train.flush()
 
     def _write(self, row: dict[str, Any]) -> None:
-        try:
-            with self.file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as fault:
-            raise FcisError(f"{self.file}: cannot write: {fault.strerror}") from None
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
 
 def read_lines(run: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.transfer import start_from
 from fcis_tf.train.banner import banner
 from fcis_tf.train.checkpoints import Checkpoints, State, checkpoint_numbers
-from fcis_tf.train.faults import check_finite, name_damage
+from fcis_tf.train.faults import check_finite, name_damage, name_full_disk
 from fcis_tf.train.hosts import Hosts
 from fcis_tf.train.journal import Journal, NoJournal
 from fcis_tf.train.optimizer import build_optimizer
@@ -56,7 +56,7 @@ def train(
     """
     strategy = strategy or choose_strategy()
     hosts = Hosts(strategy)
-    with hosts.together(run):
+    with hosts.together(run), name_full_disk(run):
         return _train(config, run, resume, strategy, hosts, enough)
 
 

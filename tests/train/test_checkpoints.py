@@ -102,7 +102,7 @@ def test_another_configuration_is_not_taken_for_damage(three):
 
 
 @pytest.mark.skipif(
-    os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"]).returncode != 0,
+    os.geteuid() != 0 or subprocess.run(["sh", "-c", "unshare -m true"]).returncode != 0,
     reason="a file system of its own needs root",
 )
 def test_a_full_disk_is_explained_and_leaves_the_checkpoints_before(tmp_path):
