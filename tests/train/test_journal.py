@@ -30,6 +30,13 @@ def test_a_line_has_the_means_since_the_last(tmp_path):
     assert second["learning_rate"] == 0.125 and second["time"] >= first["time"] > 1e9
 
 
+def test_a_line_is_json_whatever_the_numbers(tmp_path):
+    with journal(tmp_path, every=1) as book:
+        for number, norm in enumerate([float("inf"), float("nan"), 3.0], start=1):
+            book.step(number, row(1.0) | {"gradient_norm": norm}, 0.5, Optimizer())
+    assert [line["gradient_norm"] for line in read_lines(tmp_path)] == [None, None, 3.0]
+
+
 def test_lines_of_steps_that_are_taken_again_are_removed(tmp_path):
     lines = [{"kind": "train", "step": n} for n in (2, 4, 6)]
     lines.insert(2, {"kind": "evaluation", "step": 4})
