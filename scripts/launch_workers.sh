@@ -51,6 +51,12 @@ running=()
 end() {  # end SIGNAL: send it to all that still run
   for process in "${running[@]}"; do kill -s "$1" "$process" 2>/dev/null || true; done
 }
+alive() {
+  for process in "${running[@]}"; do
+    if kill -0 "$process" 2>/dev/null; then return 0; fi
+  done
+  return 1
+}
 trap 'end TERM' TERM INT
 
 for ((i = ${#addresses[@]} - 1; i >= 0; i--)); do
@@ -64,14 +70,14 @@ done
 
 status=0
 for _ in "${running[@]}"; do
-  one=0
-  wait -n || one=$?
-  if [ "$one" != 0 ] && [ "$status" = 0 ]; then
-    status=$one
-    # Workers that wait for a lost one may ignore all but KILL.
-    (sleep "$grace"; end KILL) &
-    watch=$!
-  fi
+  wait -n || status=$?
+  [ "$status" = 0 ] || break
 done
-[ -z "${watch:-}" ] || kill "$watch" 2>/dev/null || true
+if [ "$status" != 0 ]; then
+  # The others find out by themselves, but one that waits for ever ignores all but KILL.
+  last=$((SECONDS + grace))
+  while [ $SECONDS -lt $last ] && alive; do sleep 0.2; done
+  end KILL
+fi
+wait
 exit "$status"
