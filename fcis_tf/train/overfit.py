@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ FOLDER = "overfit"  # in the run directory
 AP50 = 0.95  # of the images it was trained on
 PASSES = 240  # over the images, at most
 EVALUATIONS = 12
-SEARCHED = 2000  # records among which the images are drawn
+SEARCHED = 1000  # records among which the images are drawn
 
 
 class Overfit(NamedTuple):
@@ -67,21 +68,20 @@ def overfit(config: Config, run: Path, count: int) -> Overfit:
 def _choose(source: str, count: int, seed: int, most: int) -> list[bytes]:
     """Records drawn from those with an instance, and with no more than can be found again."""
     usable = []
-    for number, (_, serialized) in enumerate(read_serialized(source)):
-        if number == SEARCHED:
-            break
+    for number, (_, serialized) in enumerate(islice(read_serialized(source), SEARCHED)):
         feature = tf.train.Example.FromString(serialized).features.feature
         crowds = feature["image/object/is_crowd"].int64_list.value
         instances = len(feature["image/object/class/label"].int64_list.value) - sum(crowds)
         if 0 < instances <= most:
-            usable.append(serialized)
+            usable.append(number)
     if len(usable) < count:
         raise FcisError(
             f"{source}: expected {count} images with 1 to {most} instances, found {len(usable)}; "
             "name a smaller --overfit"
         )
-    drawn = np.random.default_rng(seed).choice(len(usable), count, replace=False)
-    return [usable[i] for i in sorted(drawn)]
+    drawn = set(np.random.default_rng(seed).choice(usable, count, replace=False).tolist())
+    records = enumerate(islice(read_serialized(source), SEARCHED))
+    return [serialized for number, (_, serialized) in records if number in drawn]
 
 
 def _write(folder: Path, serialized: list[bytes], labels: Labels) -> None:
