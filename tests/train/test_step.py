@@ -1,5 +1,8 @@
 """The update must not depend on how a global batch is spread over devices."""
 
+import time
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -197,3 +200,22 @@ def test_frozen_stages_stay_and_synchronised_statistics_are_those_of_one_device(
     one = run(tf.distribute.OneDeviceStrategy("/cpu:0"), changes, 3)[1]
     for weight, value in zip(step.model.weights, one, strict=True):
         np.testing.assert_allclose(weight.numpy(), value, atol=1e-5, err_msg=weight.path)
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.2])
+def test_waiting_for_a_batch_is_measured_inside_the_graph(pause):
+    def slowly(number):
+        time.sleep(pause)
+        return number
+
+    def read(number):
+        return {"seed": tf.ensure_shape(tf.numpy_function(slowly, [number], tf.int64), [])}
+
+    step = types.SimpleNamespace(strategy=tf.distribute.get_strategy(), waited=0.0)
+    take = tf.function(lambda batches: TrainStep._next(step, batches)["seed"])
+    batches = iter(tf.data.Dataset.range(5).map(read))
+    take(batches)  # traces
+    step.waited, began = 0.0, time.monotonic()
+    assert [int(take(batches)) for _ in range(3)] == [1, 2, 3]
+    assert 3 * pause <= step.waited <= time.monotonic() - began
+    assert take.experimental_get_tracing_count() == 1
