@@ -89,6 +89,9 @@ class TrainConfig(Section):
     """Targets, losses and optimisation (spec sections 2, 3, 5 and 8)."""
 
     init: str | None = None  # weights to start from, as `fcis import-weights` takes or makes them
+    freeze: Annotated[int, Field(ge=0, le=5)] | None = (
+        None  # stages of the backbone, from conv1, that do not train; 2 with frozen_batch, else 0
+    )
     steps: Positive = 240_000
     batch_size: Positive = 1  # images per device and step
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -102,7 +105,7 @@ class TrainConfig(Section):
     warmup_factor: Fraction = 0.1
     clip_norm: float | None = None  # of the whole gradient, after it is summed over devices
     ema: Fraction = 0.0  # decay of the weight average that is evaluated and exported; 0 is none
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # float16 scales its loss
     sampling: Literal["ohem", "random"] = "ohem"
     roi_batch: Positive = 128  # ROIs with a loss per image
     roi_foreground: Fraction = 0.25  # most of them that may be foreground (random sampling)
@@ -110,15 +113,18 @@ class TrainConfig(Section):
     roi_background_iou: Fraction = 0.0  # least IoU of a background ROI
     roi_top_up: bool = False  # fill a short random sample with any ROI, labelled background
     accumulate: Positive = 1  # batches whose gradients are summed for one step
+    steps_per_call: Positive = 1  # steps of one call of TensorFlow; more cost less Python
     rpn_batch: Positive = 256
     rpn_foreground: Fraction = 0.5
     rpn_positive_iou: Fraction = 0.7
     rpn_negative_iou: Fraction = 0.3
     mask_weight: float = 10.0
     seed: int = 3
+    deterministic: bool = False  # the same bits in every run on the same devices; slower on GPUs
     log_every: Positive = 20  # steps
     evaluate_every: Positive = 10_000  # steps; the last step is always evaluated
     evaluate_images: Positive | None = None  # at most so many during training; default all
+    patience: Positive | None = None  # stop after so many evaluations without a better mask AP
     checkpoint_every: Positive = 2_000  # steps
     keep_checkpoints: Positive = 2
     pictures: Annotated[int, Field(ge=0)] = 4  # predictions drawn in TensorBoard an evaluation
@@ -128,7 +134,8 @@ class PredictConfig(Section):
     """From heads to detections (spec sections 6 and 7)."""
 
     batch_size: Positive = 1
-    precision: Literal["float32", "bfloat16"] | None = None  # of convolutions; null as in training
+    # Of convolutions; null as in training.
+    precision: Literal["float32", "bfloat16", "float16"] | None = None
     flip: bool = False  # average with the mirror image (paper section 4.2)
     turn: bool = False  # average all eight ways to lay the image down
     # Sizes of the image relative to the validation size. The paper's six shorter sides over 600 are

@@ -68,3 +68,18 @@ def write_records(folder, records, shards=1):
             for record in records[n::shards]:
                 writer.write(encode(record))
     return folder
+
+
+def read_h5(path):
+    """All arrays of an HDF5 file by their path."""
+    import h5py
+
+    found = {}
+
+    def keep(name, item):
+        if isinstance(item, h5py.Dataset):
+            found[name] = item[()]
+
+    with h5py.File(path) as file:
+        file.visititems(keep)
+    return found

@@ -116,7 +116,7 @@ def pipelines(
     batch, options = config.train.batch_size, augmentation(config.data) | {"cache": False}
     order = draws(
         files,
-        batch_size=batch,
+        step_size=batch,
         seed=0,
         group_by_aspect=data.aspect_grouping,
         shuffle_buffer=data.shuffle_buffer,

@@ -1,7 +1,7 @@
-"""Which record comes when: epochs, shuffling, hosts, aspect grouping, and a start in the middle.
+"""Which record comes when: epochs, shuffling, aspect grouping, and a start in the middle.
 
 The order is a function of the seed and the number of the epoch alone. Epochs follow one another
-without a seam: a batch that one leaves unfilled is filled by the next.
+without a seam: a step that one leaves unfilled is filled by the next.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,24 +19,22 @@ Header = dict[str, Tensor]  # usable, landscape: () bool
 def draws(
     files: Sequence[Path],
     *,
-    batch_size: int,
+    step_size: int,
     seed: int,
     start: int = 0,
-    shard: tuple[int, int] = (0, 1),
     group_by_aspect: bool = True,
     shuffle_buffer: int = 1024,
     cached: Callable[[Tensor], dict[str, Tensor]] | None = None,
 ) -> tf.data.Dataset:
-    """Endless (number of the draw () int64, content); each `batch_size` in a row make a batch.
+    """Endless (number of the draw () int64, content); each `step_size` in a row make a step.
 
     Args:
         files: of records.
-        batch_size: images per batch.
+        step_size: images of one update.
         seed: of the order.
-        start: begin with this batch. Epochs before it are not read, but for the one or two that
+        start: begin with this step. Epochs before it are not read, but for the one or two that
             left their last images to it.
-        shard: (index, count): take a count-th of the files, or of the records if files are few.
-        group_by_aspect: landscape and portrait images do not share a batch.
+        group_by_aspect: landscape and portrait images do not share a step.
         shuffle_buffer: records shuffled at a time.
         cached: makes the content of a record, which is then kept in memory; without it the content
             is the record, () string.
@@ -44,14 +42,10 @@ def draws(
     Raises:
         FcisError: no record has an instance that is not a crowd.
     """
-    index, count = shard
-    by_file = len(files) >= count
-    names = [str(file) for file in (files[index::count] if by_file else files)]
+    names = [str(file) for file in files]
 
     def read(paths: tf.data.Dataset) -> tf.data.Dataset:
         records = paths.interleave(tf.data.TFRecordDataset, cycle_length=8)
-        if not by_file:  # of files in a fixed order, or hosts would share images
-            records = records.shard(count, index)
         return records.map(with_header).filter(lambda header, _: header["usable"])
 
     paths = tf.data.Dataset.from_tensor_slices(names)
@@ -67,14 +61,14 @@ def draws(
     def epoch(number: Tensor) -> tf.data.Dataset:
         if kept is not None:
             return _shuffle(kept, shuffle_buffer, seed, number)
-        order = _shuffle(paths, len(names), seed, number) if by_file else paths
+        order = _shuffle(paths, len(names), seed, number)
         return _shuffle(read(order), shuffle_buffer, seed, number)
 
-    group = group_by_aspect and batch_size > 1
+    group = group_by_aspect and step_size > 1
     first, spare, skipped = 0, [0, 0], start
     if start:
         counts = _count(read(paths) if kept is None else kept, group)
-        first, spare, skipped = _begin(start, counts, batch_size)
+        first, spare, skipped = _begin(start, counts, step_size)
     stream = tf.data.Dataset.range(first, tf.int64.max).flat_map(epoch)
     if any(spare):
         stream = _drop(stream, spare, group)
@@ -82,10 +76,10 @@ def draws(
         stream = stream.group_by_window(
             lambda header, _: tf.cast(header["landscape"], tf.int64),
             lambda key, window: window,
-            batch_size,
+            step_size,
         )
-    stream = stream.skip(skipped * batch_size).map(lambda header, content: content)
-    return stream.enumerate(start * batch_size)
+    stream = stream.skip(skipped * step_size).map(lambda header, content: content)
+    return stream.enumerate(start * step_size)
 
 
 def with_header(serialized: Tensor) -> tuple[Header, Tensor]:
@@ -139,34 +133,34 @@ def _group(header: Header, group: bool) -> Tensor:
     return tf.cast(header["landscape"], tf.int64) if group else tf.zeros([], tf.int64)
 
 
-def _begin(start: int, counts: Sequence[int], batch: int) -> tuple[int, list[int], int]:
-    """Where reading begins for the batch with number `start`.
+def _begin(start: int, counts: Sequence[int], step: int) -> tuple[int, list[int], int]:
+    """Where reading begins for the step with number `start`.
 
-    A group's batches are `batch` records in a row of its own endless stream. Every batch that has
-    records of an epoch before the one that is returned is complete before batch `start`.
+    A group's steps are `step` records in a row of its own endless stream. Every step that has
+    records of an epoch before the one that is returned is complete before step `start`.
 
     Args:
-        start: number of a batch.
+        start: number of a step.
         counts: records of an epoch, by group.
-        batch: records of a batch.
+        step: records of a step.
 
     Returns:
-        The first epoch to read, how many of its first records of each group belong to batches that
-        began before it, and how many whole batches after these come before `start`.
+        The first epoch to read, how many of its first records of each group belong to steps that
+        began before it, and how many whole steps after these come before `start`.
     """
     present = [int(count) for count in counts if count]
 
     def complete(epochs: int) -> int:
-        """Batches that are full when so many epochs are over."""
-        return sum(epochs * count // batch for count in present)
+        """Steps that are full when so many epochs are over."""
+        return sum(epochs * count // step for count in present)
 
-    reached = start * batch // sum(present)
+    reached = start * step // sum(present)
     while complete(reached) > start:
         reached -= 1
-    # So many epochs fill any batch that was begun.
-    first = max(0, reached - -(-batch // min(present)))
-    spare = [int(-first * count % batch) if count else 0 for count in counts]
-    begun = sum(-(-first * count // batch) for count in present)
+    # So many epochs fill any step that was begun.
+    first = max(0, reached - -(-step // min(present)))
+    spare = [int(-first * count % step) if count else 0 for count in counts]
+    begun = sum(-(-first * count // step) for count in present)
     return first, spare, start - begun
 
 

@@ -30,6 +30,7 @@ def training_dataset(
     labels: Labels,
     batch_size: int,
     seed: int,
+    step_size: int | None = None,
     start: int = 0,
     shard: tuple[int, int] = (0, 1),
     short_sides: Sequence[int] = (600,),
@@ -51,16 +52,20 @@ def training_dataset(
 ) -> tf.data.Dataset:
     """Endless shuffled, augmented `batch` dictionaries (structures.py).
 
-    The order and every random choice follow from `seed` alone. Images without an instance that is
-    not a crowd are left out. Landscape and portrait images do not share a batch.
+    The images of a step and every random choice follow from `seed` and `step_size` alone, however
+    a step is cut into batches and shared by hosts. Images without an instance that is not a crowd
+    are left out. Landscape and portrait images do not share a step.
 
     Args:
         folder: records.
         labels: the classes.
-        batch_size: images per batch.
+        batch_size: images per batch, padded to one size.
         seed: of order and augmentation.
-        start: number of the first batch; none before it is decoded, few are read.
-        shard: (index, count): take a count-th of the files, or of the records if files are few.
+        step_size: images of one update, over all its batches, devices and hosts; by default those
+            of a batch.
+        start: number of the first step; no image before it is decoded, few are read.
+        shard: (index, count): of every step only the index-th of count equal parts. Every host
+            reads all records but decodes its part only.
         short_sides: shorter sides, one drawn per image.
         long_side: cap of the longer side at ``short_sides[0]``, in proportion at others.
         factors: resize by one of these instead.
@@ -81,21 +86,27 @@ def training_dataset(
 
     Raises:
         FcisError: no records, none with an instance, or a crop that `resize` does not do.
+        ValueError: a step does not divide into shards of whole batches.
     """
+    step_size = step_size or batch_size
+    part, parts = shard
+    if step_size % (batch_size * parts):
+        raise ValueError(f"{step_size} images do not divide into {parts} x batches of {batch_size}")
     if resize == "released" and crop:
         raise FcisError("data.crop: the released code has no crops; set data.resize=exact")
     mask_side = None if resize == "released" else mask_size
     read = partial(parse, category_ids=labels.ids, mask_size=mask_side)
     stream = draws(
         record_files(folder),
-        batch_size=batch_size,
+        step_size=step_size,
         seed=seed,
         start=start,
-        shard=shard,
         group_by_aspect=aspect_grouping,
         shuffle_buffer=shuffle_buffer,
         cached=read if cache else None,
     )
+    if parts > 1:
+        stream = stream.filter(lambda index, _: index % step_size * parts // step_size == part)
 
     def example(index: Tensor, content: Tensor | Example) -> Example:
         content = content if cache else read(content)
@@ -125,14 +136,14 @@ def training_dataset(
             one = augment.color_jitter(one, color_jitter, _seed(pair, 5))
         return _finish(one)
 
-    examples = stream.map(example, tf.data.AUTOTUNE, deterministic=True)
-    batches = _pad(examples, batch_size)
+    batches = _pad(stream.map(example, tf.data.AUTOTUNE, deterministic=True), batch_size)
     if service:
         policy = tf.data.experimental.service.ShardingPolicy.DYNAMIC
         batches = batches.apply(
             tf.data.experimental.service.distribute(processing_mode=policy, service=service)
         )
-    return batches.prefetch(tf.data.AUTOTUNE)
+    endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+    return batches.apply(endless).prefetch(tf.data.AUTOTUNE)
 
 
 def augmentation(data: DataConfig) -> dict[str, Any]:

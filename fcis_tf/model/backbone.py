@@ -20,7 +20,7 @@ PIXEL_MEANS = np.array([123.15, 115.90, 103.06], np.float32)
 BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
 RESNET_WIDTHS = (64, 128, 256, 512)
 SMALL_WIDTHS = (24, 48, 96, 144)
-FROZEN = ("conv1_", "conv2_")  # stages that the paper does not train
+FROZEN = 2  # stages that the paper does not train
 
 
 class GroupNorm(layers.Layer):
@@ -83,15 +83,24 @@ def build_backbone(name: str, *, norm: str, output_stride: int, dtype: str) -> k
         norm: frozen_batch (fixed statistics; stages 1 and 2 frozen; gamma and beta of the later
             ones trained), group, sync_batch, or folded (none, and convolutions with a bias).
         output_stride: 16 or 8 network pixels per cell of both outputs.
-        dtype: a Keras dtype policy, float32 or mixed_bfloat16.
+        dtype: a Keras dtype policy, float32, mixed_bfloat16 or mixed_float16.
     """
     image = keras.Input((None, None, 3), name="image")
     build = _small if name == "small" else _resnet
     model = keras.Model(image, build(image, name, _Layers(norm, dtype), output_stride), name=name)
     if norm == "frozen_batch":
-        for layer in model.layers:
-            layer.trainable = not layer.name.startswith(FROZEN)
+        freeze(model, FROZEN)
     return model
+
+
+def freeze(backbone: keras.Model, stages: int) -> None:
+    """Let training leave the first so many of the stages conv1 to conv5 as they are.
+
+    That includes the statistics of their normalisation.
+    """
+    frozen = tuple(f"conv{number}_" for number in range(1, stages + 1))
+    for layer in backbone.layers:
+        layer.trainable = not layer.name.startswith(frozen)
 
 
 def _resnet(image: Tensor, name: str, make: "_Layers", output_stride: int) -> list[Tensor]:

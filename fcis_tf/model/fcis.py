@@ -14,7 +14,7 @@ from fcis_tf.config import Config, ModelConfig, PredictConfig, ProposalConfig
 from fcis_tf.errors import FcisError
 from fcis_tf.geometry import boxes as box_ops
 from fcis_tf.geometry.anchors import cell_anchors, grid_anchors
-from fcis_tf.model.backbone import build_backbone
+from fcis_tf.model.backbone import build_backbone, freeze
 from fcis_tf.model.ensemble import Ensemble
 from fcis_tf.model.heads import ScoreMaps, read_heads
 from fcis_tf.model.rpn import RpnHead, propose
@@ -31,7 +31,7 @@ class FCIS(keras.Model):
         model: what to build; `classes` must be a number here.
         proposals: how ROIs are proposed.
         predict: how detections are made.
-        precision: float32 or bfloat16 for the convolutions; everything per ROI is float32.
+        precision: float32, bfloat16 or float16 for the convolutions; everything per ROI is float32.
         ops: "auto", "custom" or "stock" operations for what ROIs read, as `ops.ps_assemble`.
     """
 
@@ -94,6 +94,8 @@ class FCIS(keras.Model):
             ops=ops,
         )
         network.config = config
+        if config.train.freeze is not None:
+            freeze(network.backbone, config.train.freeze)
         network.build_maps()
         return network
 

@@ -28,7 +28,12 @@ class ScoreMaps(layers.Layer):
     def call(self, conv5: Tensor) -> tuple[Tensor, Tensor]:
         """(B, Hf, Wf, c) -> (B, Hf, Wf, k * k * 2 * K) and (B, Hf, Wf, k * k * 4)."""
         shared = self.shared(conv5)
-        return self.scores(shared), self.boxes(shared)
+        return _assembled(self.scores(shared)), _assembled(self.boxes(shared))
+
+
+def _assembled(maps: Tensor) -> Tensor:
+    """In a type that the assembly takes, which float16 is not."""
+    return tf.cast(maps, tf.float32) if maps.dtype == tf.float16 else maps
 
 
 def read_heads(

@@ -57,7 +57,18 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return self.rate * tf.where(warming, rise, 0.5 * (1.0 + tf.cos(math.pi * progress)))
 
 
-class SgdL2(keras.optimizers.SGD):
+class _OfSums:
+    """Takes gradients that are summed over replicas already; Keras would sum them once more."""
+
+    def _all_reduce_sum_gradients(self, pairs: Any) -> list[tuple[Tensor, Any]]:
+        return list(pairs)
+
+
+class AdamW(_OfSums, keras.optimizers.AdamW):
+    """Adam with decoupled weight decay."""
+
+
+class SgdL2(_OfSums, keras.optimizers.SGD):
     """SGD with momentum and L2 decay that goes through the momentum.
 
     ``v <- momentum v - rate m (g + decay w); w <- w + v`` with m = 3 for conv_new_1. Keras' own
@@ -84,7 +95,8 @@ class SgdL2(keras.optimizers.SGD):
 
 
 def build_optimizer(train: TrainConfig) -> keras.optimizers.Optimizer:
-    """The optimiser of a configuration; it takes gradients summed over the images of a step."""
+    """The optimiser of a configuration; it takes gradients summed over the images and replicas of a
+    step."""
     schedule = Schedule(
         train.learning_rate,
         train.steps,
@@ -96,6 +108,6 @@ def build_optimizer(train: TrainConfig) -> keras.optimizers.Optimizer:
     )
     if train.optimizer == "sgd":
         return SgdL2(schedule, momentum=train.momentum, decay=train.weight_decay)
-    adam = keras.optimizers.AdamW(schedule, weight_decay=train.weight_decay)
+    adam = AdamW(schedule, weight_decay=train.weight_decay)
     adam.exclude_from_weight_decay(var_names=[*UNDECAYED, "gamma"])
     return adam

@@ -1,15 +1,21 @@
-"""One training step: maps, targets, losses, gradients, update; the same on every replica."""
+"""Training steps: maps, targets, losses, gradients, update; the same on every replica."""
 
+import time
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from fcis_tf.config import TrainConfig
 from fcis_tf.model.fcis import BOX_STD, FCIS
 from fcis_tf.structures import AnchorTargets, Maps, Proposals, RoiTargets, Tensor
+from fcis_tf.train.loss_scale import LossScale
 from fcis_tf.train.losses import keep_hardest, roi_losses, rpn_losses
 from fcis_tf.train.targets import anchor_targets, roi_targets
+
+LOSSES = ("rpn_class", "rpn_box", "roi_class", "roi_box", "roi_mask")
+NOT_LOSSES = ("gradient_norm", "loss_scale")  # reported with them
 
 
 def compute_targets(
@@ -54,16 +60,15 @@ def compute_losses(model: FCIS, batch: dict[str, Tensor], train: TrainConfig) ->
 
 
 class TrainStep:
-    """One update from the global batches of a strategy.
+    """Updates from the batches of a strategy.
 
-    Gradients are sums over all images of all replicas and of all accumulated batches: the Keras
-    optimiser adds what the replicas hand in, and every loss is a sum over its images. So one device
-    with four images, four devices with one, and one device with one image four times over make the
-    same update.
+    Gradients are sums over all images of all replicas and of all accumulated batches, and every
+    loss is a sum over its images. So one device with four images, four devices with one, and one
+    device with one image four times over make the same update.
 
     Args:
         model: built under `strategy`.
-        optimizer: built under `strategy`.
+        optimizer: of `build_optimizer`, built under `strategy`; takes gradients that are summed.
         strategy: a `tf.distribute.Strategy`.
         train: settings.
     """
@@ -79,6 +84,7 @@ class TrainStep:
         with strategy.scope():
             optimizer.build(model.trainable_variables)
             self.average = [tf.Variable(v.value) for v in self._averaged()]
+            self.loss_scale = LossScale() if train.precision == "float16" else None
             self.sums = [
                 tf.Variable(
                     tf.zeros(shape),
@@ -88,25 +94,36 @@ class TrainStep:
                 )
                 for shape in self._accumulated()
             ]
-        # The batch is taken inside the graph: an iterator states which dimensions vary, so that
-        # batches of other sizes do not trace the step again.
-        self.step = tf.function(self._step)
-        self.collect = tf.function(self._collect)
-        self.apply = tf.function(self._apply)
+        self.waited = 0.0  # seconds, for batches
+        self.steps = tf.function(self._steps)
 
-    def __call__(self, batches: Any) -> dict[str, Tensor]:
-        """Update the weights on the next `train.accumulate` batches of a distributed iterator.
+    def __call__(self, batches: Any, count: int = 1) -> list[dict[str, float]]:
+        """Make `count` updates in one call of TensorFlow.
 
-        Returns the five losses and their total, mean over the images.
+        Args:
+            batches: iterator of a distributed dataset; every update takes `train.accumulate`.
+            count: number of updates.
+
+        Returns:
+            For each update the five losses and their total, mean over the images, and the norm of
+            the gradient per image before clipping; "data_wait", the seconds that it waited for its
+            batches, a mean over the call; with float16 also the loss scale of the update, which was
+            left out if the norm is not finite.
         """
-        if self.train.accumulate == 1:
-            sums = self.step(batches)
-        else:
-            each = [self.collect(batches) for _ in range(self.train.accumulate)]
-            sums = {name: tf.add_n([part[name] for part in each]) for name in each[0]}
-            self.apply(sums["images"])
-        images = sums.pop("images")
-        return {name: value / images for name, value in sums.items()}
+        self.waited = 0.0
+        rows = self.steps(batches, tf.constant(count)).numpy().tolist()
+        wait = {"data_wait": self.waited / count}
+        return [dict(zip(self._names(), row, strict=True)) | wait for row in rows]
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold, by name."""
+        scale = self.loss_scale.variables if self.loss_scale else []
+        return {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "average": self.average,
+            "loss_scale": scale,
+        }
 
     def swap_average(self) -> None:
         """Exchange the weights with their moving average; a second call exchanges them back."""
@@ -124,85 +141,112 @@ class TrainStep:
             [v.shape for v in self.model.trainable_variables] if self.train.accumulate > 1 else []
         )
 
-    def _step(self, batches: Any) -> dict[str, Tensor]:
-        """Update on one batch; the summed losses and the number of images."""
+    def _names(self) -> list[str]:
+        return [*LOSSES, "total", *NOT_LOSSES[: 2 if self.loss_scale else 1]]
 
-        def replica(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-            gradients, losses = self._gradients(batch)
-            self._update(gradients, losses["images"])
-            return losses
+    def _steps(self, batches: Any, count: Tensor) -> Tensor:
+        """(count, names) float32: see `__call__`."""
+        rows = tf.TensorArray(tf.float32, count, element_shape=[len(self._names())])
+        # The batch is taken inside the graph: an iterator states which dimensions vary, so that
+        # batches of other sizes do not trace the step again.
+        for number in tf.range(count):
+            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+            rows = rows.write(number, self._step(batches))
+        return rows.stack()
 
-        losses = self._sum(self.strategy.run(replica, (next(batches),)))
-        self._follow()
-        return losses
+    def _step(self, batches: Any) -> Tensor:
+        """One update; the values of `_names`."""
+        gradients, losses = self._collect(batches)
+        images = losses[-1]
+        gradients, norms = self.strategy.run(self._reduce, (gradients,))
+        norm = self.strategy.experimental_local_results(norms)[0]
+        reported = [losses[:-1] / images, [norm / images]]
+        if self.loss_scale is None:
+            self._update(gradients, norms, images)
+        else:
+            reported.append([self.loss_scale.scale.read_value()])
+            finite = tf.math.is_finite(norm)
+            if finite:
+                self._update(gradients, norms, images)
+            self.loss_scale.follow(finite)
+        return tf.concat(reported, 0)
 
-    def _collect(self, batches: Any) -> dict[str, Tensor]:
-        """Add the gradients of one batch to `sums`; as `_step` without an update."""
+    def _collect(self, batches: Any) -> tuple[list[Tensor], Tensor]:
+        """Each replica's gradients of the batches of one update; losses and images of them all."""
+        if self.train.accumulate == 1:
+            gradients, losses = self.strategy.run(self._gradients, (self._next(batches),))
+            return gradients, self.strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+        summed = tf.zeros([len(LOSSES) + 2])
+        for _ in tf.range(self.train.accumulate):
+            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+            losses = self.strategy.run(self._add, (self._next(batches),))
+            summed += self.strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+        return self.strategy.run(self._take), summed
 
-        def replica(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-            gradients, losses = self._gradients(batch)
-            for total, gradient in zip(self.sums, gradients, strict=True):
-                total.assign_add(gradient)
-            return losses
+    def _next(self, batches: Any) -> dict[str, Tensor]:
+        """The next batch; `waited` grows by the time until it is there."""
 
-        return self._sum(self.strategy.run(replica, (next(batches),)))
+        # Python's clock: tf.timestamp refuses to run where operations are deterministic.
+        def note(began: np.ndarray) -> None:
+            self.waited += time.monotonic() - float(began)
 
-    def _apply(self, images: Tensor) -> None:
-        """Update on the collected gradients of so many images of all replicas, and clear them."""
+        began = tf.numpy_function(time.monotonic, [], tf.float64)
+        with tf.control_dependencies([began]):
+            batch = next(batches)
+        with tf.control_dependencies(self.strategy.experimental_local_results(batch["seed"])):
+            tf.numpy_function(note, [began], [])
+        return batch
 
-        def replica() -> None:
-            context = tf.distribute.get_replica_context()
-            self._update(
-                [tf.identity(total) for total in self.sums],
-                images / context.num_replicas_in_sync,
-            )
-            for total in self.sums:
-                total.assign(tf.zeros_like(total))
-
-        self.strategy.run(replica)
-        self._follow()
-
-    def _gradients(self, batch: dict[str, Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Gradients and losses of one replica's batch, summed over its images."""
+    def _gradients(self, batch: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Of one replica's batch: scaled gradients; losses, their total, the number of images."""
         variables = self.model.trainable_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([v.value for v in variables])
             losses = compute_losses(self.model, batch, self.train)
             total = tf.add_n(list(losses.values()))
-        gradients = tape.gradient(total, [v.value for v in variables])
+            scaled = total * self.loss_scale.scale if self.loss_scale else total
+        gradients = tape.gradient(scaled, [v.value for v in variables])
         images = tf.cast(tf.shape(batch["image"])[0], tf.float32)
-        return gradients, {**losses, "total": total, "images": images}
+        return gradients, tf.stack([*(losses[name] for name in LOSSES), total, images])
 
-    def _update(self, gradients: list[Tensor], images: Tensor) -> None:
-        """Hand one replica's gradients, of its `images`, to the optimiser."""
-        if self.train.clip_norm:
-            gradients = self._clip(gradients, images)
-        self.optimizer.apply(gradients, self.model.trainable_variables)
+    def _add(self, batch: dict[str, Tensor]) -> Tensor:
+        """Add one replica's gradients to its `sums`; the losses as `_gradients`."""
+        gradients, losses = self._gradients(batch)
+        for total, gradient in zip(self.sums, gradients, strict=True):
+            total.assign_add(gradient)
+        return losses
 
-    def _sum(self, per_replica: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {
-            name: self.strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
-            for name, value in per_replica.items()
-        }
+    def _take(self) -> list[Tensor]:
+        """One replica's `sums`, which start anew."""
+        gradients = [tf.identity(total) for total in self.sums]
+        with tf.control_dependencies(gradients):
+            for total in self.sums:
+                total.assign(tf.zeros_like(total))
+        return gradients
 
-    def _follow(self) -> None:
-        """Move the weight average after an update."""
-        if not self.train.ema:
-            return
-        step = tf.cast(self.optimizer.iterations.value, tf.float32)
-        keep = tf.minimum(self.train.ema, (1.0 + step) / (10.0 + step))
-        for average, variable in zip(self.average, self._averaged(), strict=True):
-            average.assign(keep * average + (1.0 - keep) * variable.value)
-
-    def _clip(self, gradients: list[Tensor], images: Tensor) -> list[Tensor]:
-        """Scale so that the gradient per image has at most `clip_norm`.
-
-        The norm is that of the sum over replicas: clipping each replica's part would give another
-        update on two devices than on one.
-        """
+    def _reduce(self, gradients: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Gradients summed over replicas, without the loss scale, and their norm."""
         context = tf.distribute.get_replica_context()
         # One flat list: a nest would be reduced in parts whose packing differs between replicas.
-        *gradients, images = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, images])
-        gradients, _ = tf.clip_by_global_norm(gradients, self.train.clip_norm * images)
-        # The optimiser sums over replicas once more.
-        return [gradient / context.num_replicas_in_sync for gradient in gradients]
+        gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        if self.loss_scale:
+            gradients = [gradient / self.loss_scale.scale for gradient in gradients]
+        return gradients, tf.linalg.global_norm(gradients)
+
+    def _update(self, gradients: list[Tensor], norms: Tensor, images: Tensor) -> None:
+        """Move the weights, and their average after them."""
+
+        def replica(gradients: list[Tensor], norm: Tensor) -> None:
+            if self.train.clip_norm:
+                # The norm of the sum: clipping each replica's part would give another update on
+                # two devices than on one.
+                most = self.train.clip_norm * images
+                gradients, _ = tf.clip_by_global_norm(gradients, most, use_norm=norm)
+            self.optimizer.apply(gradients, self.model.trainable_variables)
+
+        self.strategy.run(replica, (gradients, norms))
+        if self.train.ema:
+            step = tf.cast(self.optimizer.iterations.value, tf.float32)
+            keep = tf.minimum(self.train.ema, (1.0 + step) / (10.0 + step))
+            for average, variable in zip(self.average, self._averaged(), strict=True):
+                average.assign(keep * average + (1.0 - keep) * variable.value)

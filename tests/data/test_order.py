@@ -26,7 +26,7 @@ def files(tmp_path_factory):
 
 def drawn(files, count, **options):
     """(number, image id) of the first draws."""
-    stream = draws(files, **{"batch_size": 1, "seed": 5, "shuffle_buffer": 6} | options)
+    stream = draws(files, **{"step_size": 1, "seed": 5, "shuffle_buffer": 6} | options)
     rows = itertools.islice(stream.as_numpy_iterator(), count)
     return [(int(number), decode(record).image_id) for number, record in rows]
 
@@ -50,7 +50,7 @@ def test_the_order_follows_from_the_seed_alone(files):
 @pytest.mark.parametrize("batch", [1, 5])
 def test_a_start_in_the_middle_goes_on_as_the_beginning_does(files, batch, group):
     """Also where a batch is filled over several epochs: there are 3 portrait images."""
-    options = {"batch_size": batch, "group_by_aspect": group}
+    options = {"step_size": batch, "group_by_aspect": group}
     whole = drawn(files, 45 * batch, **options)
     assert [number for number, _ in whole] == list(range(45 * batch))
     for start in (1, 7, 16, 40):
@@ -61,21 +61,14 @@ def test_a_start_in_the_middle_goes_on_as_the_beginning_does(files, batch, group
 
 def test_a_start_after_many_epochs_reads_few(files):
     """A million epochs; reading them would take hours."""
-    ((number, _),) = drawn(files, 1, batch_size=4, start=2_750_000)
+    ((number, _),) = drawn(files, 1, step_size=4, start=2_750_000)
     assert number == 11_000_000
 
 
 def test_batches_of_one_aspect_leave_out_no_image(files):
-    names = [name for _, name in drawn(files, 220, batch_size=4)]
+    names = [name for _, name in drawn(files, 220, step_size=4)]
     portrait = {"0", "4", "8"}
     for n in range(0, 220, 4):
         assert len({name in portrait for name in names[n : n + 4]}) == 1
     seen = {name: names.count(name) for name in set(names)}
     assert len(seen) == 11 and max(seen.values()) - min(seen.values()) <= 2
-
-
-@pytest.mark.parametrize("hosts", [2, 5])
-def test_hosts_share_the_images_in_every_epoch(files, hosts):
-    """With files for each host, and with fewer files than hosts."""
-    parts = [{name for _, name in drawn(files, 60, shard=(n, hosts))} for n in range(hosts)]
-    assert sum(map(len, parts)) == len(set().union(*parts)) == 11

@@ -63,14 +63,35 @@ def test_every_usable_image_comes_once_an_epoch(folder, cache):
     assert seen[:12] != seen[12:]
 
 
-@pytest.mark.parametrize("hosts", [2, 3])
-def test_hosts_share_the_images(folder, hosts):
-    """With a file for each host and with fewer files than hosts."""
-    parts = [
-        {i for b in batches(folder, 30, batch_size=1, shard=(n, hosts)) for i in b["image_id"]}
-        for n in range(hosts)
+def images(parts):
+    """Names and pixels without padding of all images of some batches, in order."""
+    for batch in parts:
+        for image, (height, width), name in zip(
+            batch["image"], batch["image_size"].astype(int), batch["image_id"], strict=True
+        ):
+            yield name, image[:height, :width]
+
+
+@pytest.mark.parametrize(("hosts", "batch_size", "start"), [(1, 1, 0), (2, 3, 0), (3, 1, 4)])
+def test_a_step_has_the_same_images_however_it_is_cut_up(folder, hosts, batch_size, start):
+    steps = 8
+    whole = batches(folder, steps, batch_size=6, step_size=6, start=start)
+    count = steps * 6 // (hosts * batch_size)
+    options = {"batch_size": batch_size, "step_size": 6, "start": start}
+    shares = [
+        list(images(batches(folder, count, shard=(n, hosts), **options))) for n in range(hosts)
     ]
-    assert sum(map(len, parts)) == len(set().union(*parts)) == 12
+    each = 6 // hosts
+    for step, batch in enumerate(whole):
+        together = [pair for share in shares for pair in share[step * each : (step + 1) * each]]
+        for (a, x), (b, y) in zip(images([batch]), together, strict=True):
+            assert a == b
+            np.testing.assert_array_equal(x, y)
+
+
+def test_a_step_that_does_not_divide_is_refused(folder):
+    with pytest.raises(ValueError, match="6 images do not divide into 2 x batches of 2"):
+        batches(folder, 1, step_size=6, shard=(0, 2))
 
 
 def test_landscape_and_portrait_do_not_share_a_batch(folder):
