@@ -63,25 +63,25 @@ def as_the_shell_reads(text, folder, **variables):
 
 @pytest.mark.slow
 def test_the_commands_of_the_page_lead_from_labelme_to_an_exported_model(tmp_path):
-    generate_shapes(tmp_path / "drawn", train=10, validation=1, size=96, seed=1)
+    generate_shapes(tmp_path / "drawn", train=6, validation=1, size=96, seed=1)
     write_labelme(tmp_path / "drawn", tmp_path / "photos")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    calls = as_the_shell_reads(commands(), tmp_path, STEPS="3")
-    assert len(calls) == len(commands().splitlines()) and any("train.steps=3" in c for c in calls)
+    calls = as_the_shell_reads(commands(), tmp_path, STEPS="2")
+    assert len(calls) == len(commands().splitlines()) and any("train.steps=2" in c for c in calls)
     done = subprocess.run(
         [sys.executable, "-c", RUN, json.dumps(calls)],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    for split, images in (("train", 8), ("val", 2)):
+    for split, images in (("train", 5), ("val", 1)):
         report = json.loads((tmp_path / "records" / split / "report.json").read_text())
         assert report["images"] == images and not report["faults"] and not report["notes"]
     held = (tmp_path / "lists" / "val.txt").read_text().split()
-    assert len(held) == 2
+    assert len(held) == 1
     metrics = json.loads((tmp_path / "runs" / "mine" / "evaluation" / "metrics.json").read_text())
     assert "circle" in json.dumps(metrics)
-    assert len(list((tmp_path / "pictures").glob("*.png"))) == 10
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 6
     assert list((tmp_path / "seen").glob("*.png"))
     served = tf.saved_model.load(tmp_path / "export" / "1").signatures["serving_default"]
     encoded = (tmp_path / "photos" / f"{held[0]}.jpg").read_bytes()
