@@ -37,6 +37,15 @@ def test_one_scale_is_plain_prediction_bit_for_bit(model, image):
         np.testing.assert_array_equal(found, expected)
 
 
+def test_images_of_many_sizes_are_one_graph(model, rng):
+    predictor = Predictor(variant(model, "predict.scales=[0.75,1.5]", "predict.scale_side=30"))
+    for height in (50, 57, 64):
+        predictor.image(rng.integers(0, 256, (height, 70, 3), dtype=np.uint8))
+    multi = predictor.multi_scale
+    graphs = (multi.propose, multi.read, multi.conclude)
+    assert [graph.experimental_get_tracing_count() for graph in graphs] == [1, 1, 1]
+
+
 def test_each_roi_says_what_its_scale_says_of_it(model, image):
     """By hand: every ROI read from its own whole image at its own scale, one at a time."""
     scales, side = (0.75, 1.0, 1.5), 30.0
