@@ -14,6 +14,7 @@ _WHERE = {
     "FCIS": "fcis_tf.model.fcis",
     "load_weights": "fcis_tf.model.weights",
     "load_run": "fcis_tf.inference",
+    "load_predictor": "fcis_tf.inference",
     "predict": "fcis_tf.inference",
     "Predictor": "fcis_tf.predictor",
 }

@@ -18,6 +18,9 @@ from fcis_tf.structures import Detections, Heads, Tensor
 PIXELS = tf.TensorSpec([1, None, None, 3], tf.float32)
 SIZE = tf.TensorSpec([1, 2], tf.float32)
 ROIS = tf.TensorSpec([1, None, 4], tf.float32)
+VALID = tf.TensorSpec([1, None], tf.bool)
+FACTOR = tf.TensorSpec([1], tf.float32)
+ORIGINAL = tf.TensorSpec([1, 2], tf.int32)
 
 
 class MultiScale:
@@ -35,7 +38,17 @@ class MultiScale:
         self.read = tf.function(
             self._read, input_signature=[PIXELS, SIZE, ROIS, tf.TensorSpec([], tf.float32)]
         )
-        self.conclude = tf.function(self.ensemble.conclude, reduce_retracing=True)
+        first = ensemble.members[0]
+        bins = first.geometry["pooled_size"]
+        heads = Heads(
+            tf.TensorSpec([1, None, first.classes + 1], tf.float32),
+            ROIS,
+            tf.TensorSpec([1, None, bins, bins, 2], tf.float32),
+        )
+        self.conclude = tf.function(
+            ensemble.conclude,
+            input_signature=[Candidates(ROIS, VALID, heads), SIZE, FACTOR, ORIGINAL, ROIS],
+        )
 
     def detect(self, image: np.ndarray, **resizing: Any) -> Detections:
         """Instances of one image (H0, W0, 3) uint8, as a batch of one.
@@ -54,7 +67,8 @@ class MultiScale:
                 parts.append(self.read(seen[None], _size(seen), chosen, scale))
         joined: Any = tf.nest.map_structure(lambda *values: tf.concat(values, 1), *parts)
         candidates, frames = joined
-        return self.conclude(candidates, size, factor[None], [image.shape[:2]], frames)
+        original = tf.constant([image.shape[:2]], tf.int32)
+        return self.conclude(candidates, size, factor[None], original, frames)
 
     def choose(self, rois: np.ndarray) -> np.ndarray:
         """For each of rois (N, 4), in pixels at scale 1, the number (N,) of its scale."""

@@ -47,14 +47,14 @@ class Predictor:
 
     def __init__(self, model: FCIS, others: Sequence[FCIS] = ()) -> None:
         self.model, self.config = model, model.config
-        ensemble, settings = Ensemble([model, *others]), model.config.predict
+        self.ensemble, settings = Ensemble([model, *others]), model.config.predict
         self.multi_scale = (
-            MultiScale(ensemble, scales=settings.scales, side=settings.scale_side)
+            MultiScale(self.ensemble, scales=settings.scales, side=settings.scale_side)
             if settings.scales
             else None
         )
         self.detect = tf.function(
-            ensemble.detect,
+            self.ensemble.detect,
             input_signature=[
                 tf.TensorSpec([None, None, None, 3], tf.float32),
                 tf.TensorSpec([None, 2], tf.float32),

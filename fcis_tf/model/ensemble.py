@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
+from fcis_tf.errors import FcisError
 from fcis_tf.model.postprocess import postprocess
 from fcis_tf.model.postprocess_released import postprocess_released
 from fcis_tf.model.rpn import unite
@@ -34,10 +35,19 @@ class Ensemble:
 
     Args:
         members: networks; the first one's `ProposalConfig` and `PredictConfig` count for all.
+
+    Raises:
+        FcisError: they differ in the number of classes or of bins.
     """
 
     def __init__(self, members: "Sequence[FCIS]") -> None:
         self.members = tuple(members)
+        kinds = sorted({(one.classes, one.geometry["pooled_size"]) for one in members})
+        if len(kinds) > 1:
+            raise FcisError(
+                "ensemble: expected networks of the same model.classes and model.pooled_size, "
+                f"found {kinds}"
+            )
         self.settings, self.proposals = members[0].predict_config, members[0].proposal_config
         self.views = views(flip=self.settings.flip, turn=self.settings.turn)
 

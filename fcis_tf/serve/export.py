@@ -123,11 +123,17 @@ def export(run: Path, out: Path, *, overrides: tuple[str, ...] = ()) -> Path:
     when it is whole.
 
     Raises:
-        FcisError: not a run, or `out` exists.
+        FcisError: not a run, a way of predicting that is not one graph, or `out` exists.
     """
     if out.exists():
         raise FcisError(f"{out}: exists; export to another version number")
     config, labels, model = load_run(run, overrides, ops="stock")
+    for key in ("scales", "ensemble", "tile"):
+        if getattr(config.predict, key):
+            raise FcisError(
+                f"predict.{key}: an exported model looks at one image with one network once; "
+                f"set predict.{key}={'[]' if key == 'ensemble' else 'null'}"
+            )
     served = Served(fold(model), config, labels.ids)
     partial = out.with_name(f"partial.{out.name}")
     shutil.rmtree(partial, ignore_errors=True)

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from fcis_tf.config import load_config
+from fcis_tf.errors import FcisError
 from fcis_tf.model.ensemble import Ensemble
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.rpn import unite
@@ -147,3 +148,9 @@ def test_united_proposals_are_those_of_one_suppression(rng):
     assert len(kept) < 50
     np.testing.assert_array_equal(found.valid[0], np.arange(25) < len(kept))
     np.testing.assert_allclose(found.boxes[0][: len(kept)], together[kept], atol=1e-5)
+
+
+def test_members_that_cannot_be_averaged_are_refused(model):
+    for change, found in (("model.classes=2", r"\(2, 9\)"), ("model.pooled_size=6", r"\(3, 6\)")):
+        with pytest.raises(FcisError, match=f"same model.classes.*{found}"):
+            Ensemble([model, build(change)])

@@ -127,3 +127,11 @@ def test_labels_travel_along_and_nothing_is_overwritten(exported):
     with pytest.raises(FcisError, match="exists; export to another version"):
         export(run, out)
     assert [p.name for p in out.parent.iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("key", ["scales=[1.0]", "ensemble=[a]"])
+def test_ways_of_predicting_that_are_not_one_graph_are_refused(exported, tmp_path, key):
+    _, run, _, _ = exported
+    with pytest.raises(FcisError, match=f"predict.{key.split('=')[0]}: an exported model looks"):
+        export(run, tmp_path / "2", overrides=(f"predict.{key}",))
+    assert not (tmp_path / "2").exists()
