@@ -10,17 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from fcis_tf.data.images import decode_image, to_rgb
 from fcis_tf.data.records import Instance, Record
+from fcis_tf.data.segmentation import rasterise
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 
 EXIF_ORIENTATION = 0x0112
-# Polygons that reach farther than so many image sizes are damage; pycocotools walks every pixel of
-# an outline and crashes on far ones.
-FARTHEST = 10
 
 # Reasons that lose data, and on which --strict stops.
 MISSING = "image missing on disk"
@@ -158,7 +155,7 @@ def _instance(
     if not finite:
         tell(BAD_BOX, f"{name}: {annotation.get('bbox')}")
         return None
-    mask = _rasterise(annotation.get("segmentation"), height, width)
+    mask = rasterise(annotation.get("segmentation"), height, width)
     if mask is None:
         tell(BAD_MASK, name)
         return None
@@ -186,58 +183,6 @@ def _instance(
         bool(annotation.get("iscrowd", 0)),
         float(area),
     )
-
-
-def _rasterise(segmentation: Any, height: int, width: int) -> np.ndarray | None:
-    """A (height, width) uint8 mask from polygons or RLE; None if it is neither."""
-    try:
-        if isinstance(segmentation, dict):
-            if list(segmentation["size"]) != [height, width]:
-                return None
-            runs = segmentation["counts"]
-            if isinstance(runs, str):
-                runs = _decompress(runs)
-            # pycocotools fills what short runs leave open with whatever was in memory.
-            whole = all(isinstance(run, int) and run >= 0 for run in runs)
-            if not whole or sum(runs) != height * width:
-                return None
-            rle = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
-        else:
-            parts = [[float(v) for v in part] for part in segmentation]
-            limit = FARTHEST * max(height, width)
-            if not parts or any(len(p) < 6 or len(p) % 2 for p in parts):
-                return None
-            if not all(abs(v) <= limit for p in parts for v in p):  # NaN fails too
-                return None
-            rle = coco_mask.merge(coco_mask.frPyObjects(parts, height, width))
-        return coco_mask.decode(rle)
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
-
-
-def _decompress(text: str) -> list[int]:
-    """Run lengths of COCO's compressed RLE.
-
-    A number is a string of digits of base 32, lowest first, each the character 48 + digit, plus 32
-    if more digits follow; bit 4 of the last is the sign. From the fourth on, it is the difference
-    to the run before the last.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for character in text:
-        code = ord(character) - 48
-        if not 0 <= code < 64:
-            raise ValueError(f"{character!r} is no digit of a compressed RLE")
-        value |= (code & 31) << shift
-        shift += 5
-        if code < 32:
-            if code & 16:
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    if shift:
-        raise ValueError("a compressed RLE ends inside a number")
-    return runs
 
 
 def _load(path: Path) -> dict[str, Any]:
