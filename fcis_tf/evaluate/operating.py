@@ -15,6 +15,7 @@ class Operating(NamedTuple):
     precision: float
     recall: float
     f1: float
+    curve: np.ndarray  # (101, 4) float64 threshold, precision, recall, F1 over the range of scores
     by_class: np.ndarray  # (C, 2) float64 precision and recall, -1 where nothing is counted
     quality: np.ndarray  # (I,) float64 in 0..1 of each image, -1 where there is nothing at all
     mistakes: np.ndarray  # (I,) int: false positives and false negatives of each image
@@ -70,10 +71,23 @@ def operating_point(
         float(precision[0]),
         float(recall[0]),
         float(f1.max(initial=0.0)),
+        _curve(scores, hits, int(np.count_nonzero(wanted))),
         np.stack(_rates(*by_class), 1),
         np.where(tp + fp + fn > 0, overlap / np.maximum(tp + fp / 2 + fn / 2, 0.5), -1.0),
         fp + fn,
     )
+
+
+def _curve(scores: np.ndarray, hits: np.ndarray, wanted: int) -> np.ndarray:
+    """Precision, recall and F1 over thresholds; `scores` fall, `hits` counts the right ones."""
+    thresholds = np.linspace(
+        min(scores.min(initial=0.0), 0.0), max(scores.max(initial=1.0), 1.0), 101
+    )
+    kept = np.searchsorted(-scores, -thresholds, side="right")
+    right = np.concatenate([[0], hits])[kept]
+    precision, recall = _rates(right, kept, np.full(len(kept), wanted))
+    f1 = 2 * right / np.maximum(kept + wanted, 1)
+    return np.stack([thresholds, precision, recall, f1], 1)
 
 
 def _rates(
