@@ -61,6 +61,8 @@ def evaluate(
                 f"evaluate: {option} does not go with {'--results' if results else '--run'}"
             )
     if results:
+        if records or images:
+            import_tensorflow()
         from fcis_tf.score import score_results
 
         with Progress("scoring", unit="steps") as progress:

@@ -15,7 +15,7 @@ STATISTICS = (
 KINDS = {
     "mask": "mask",
     "box": "box",
-    "enclosing": "box around the mask",
+    "enclosing": "enclosing box",
     "boundary": "boundary",
 }
 

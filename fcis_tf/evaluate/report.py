@@ -135,7 +135,8 @@ def _errors(evaluation: Evaluation) -> list[dict[str, Any]]:
     """A row for every kind of error, the dearest first, and two sums."""
     errors = evaluation.errors
     rows: list[dict[str, Any]] = [
-        {"name": name, "meaning": meaning, "count": errors.counts[name], "cost": errors.cost[name]}
+        {"name": name, "meaning": meaning, "sums": False}
+        | {"count": errors.counts[name], "cost": errors.cost[name]}
         for name, meaning in tide.KINDS.values()
     ]
     rows.sort(key=lambda row: -row["cost"])
@@ -144,7 +145,7 @@ def _errors(evaluation: Evaluation) -> list[dict[str, Any]]:
         (tide.ALL_MISSED, "every instance that no detection matches"),
     ):
         rows.append(
-            {"name": name, "meaning": meaning, "sum": True}
+            {"name": name, "meaning": meaning, "sums": True}
             | {"count": errors.counts[name], "cost": errors.cost[name]}
         )
     return rows
@@ -167,7 +168,7 @@ def _sizes(evaluation: Evaluation) -> list[dict[str, Any]]:
     return [
         {"name": name, "meaning": meaning, "instances": int(np.count_nonzero(group == n))}
         | {
-            title: (values[f"AP{name[0]}"], values[f"AR{name[0]}"])
+            title: {"AP": values[f"AP{name[0]}"], "AR": values[f"AR{name[0]}"]}
             for title, values in evaluation.metrics.kinds().items()
         }
         for n, (name, meaning) in enumerate(SIZES.items())

@@ -17,8 +17,8 @@ RECALLS = np.linspace(0, 1, 101)
 # Kinds of wrong detections; MISSED is what instances are that no detection came near.
 RIGHT, IGNORED, CLASS, LOCALISATION, BOTH, DUPLICATE, BACKGROUND_ERROR, MISSED = range(8)
 KINDS = {
-    CLASS: ("classification", "right place (IoU >= 0.5), wrong class"),
-    LOCALISATION: ("localisation", "right class, poor place (0.1 <= IoU < 0.5)"),
+    CLASS: ("classification", "right place (IoU ≥ 0.5), wrong class"),
+    LOCALISATION: ("localisation", "right class, poor place (0.1 ≤ IoU < 0.5)"),
     BOTH: ("both", "wrong class and poor place"),
     DUPLICATE: ("duplicate", "a better detection already has the instance"),
     BACKGROUND_ERROR: ("background", "no instance there (IoU < 0.1)"),

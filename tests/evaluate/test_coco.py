@@ -11,33 +11,13 @@ from fcis_tf.errors import FcisError
 from fcis_tf.evaluate import coco
 from fcis_tf.labels import Labels
 from tests import fixtures
-
-LABELS = Labels((3, 7, 9, 11), ("disc", "block", "other", "absent"))
+from tests.evaluate.sets import LABELS
+from tests.evaluate.sets import noisy as detections
 
 
 @pytest.fixture
 def records(rng):
     return [fixtures.make_record(rng, str(n + 10), instances=4, crowds=n % 2) for n in range(8)]
-
-
-def detections(records, rng, noise=6, wrong=0.2, copies=2):
-    found = []
-    for record in records:
-        for instance in record.instances:
-            for _ in range(copies):
-                mask = np.roll(instance.mask, rng.integers(-noise, noise + 1, 2), (0, 1))
-                number = 1 + LABELS.ids.index(instance.category_id)
-                if rng.uniform() < wrong:
-                    number = int(rng.integers(1, 4))
-                found += coco.results(
-                    int(record.image_id),
-                    np.array([fixtures.tight_box(mask)]),
-                    np.array([number]),
-                    rng.uniform(size=1),
-                    mask[None],
-                    LABELS,
-                )
-    return found
 
 
 def enlarged(record, factor):
