@@ -39,7 +39,8 @@ def load_results(path: Path, truth: dict[str, Any], labels: Labels) -> list[dict
         )
     if not isinstance(rows, list):
         raise FcisError(f"{path}: expected a list of results, found {type(rows).__name__}")
-    names = _names(truth)
+    images = _names(truth)
+    categories = {number: number for number in labels.ids}
     found = []
     for number, row in enumerate(rows):
         where = f"{path}: result {number}"
@@ -48,8 +49,11 @@ def load_results(path: Path, truth: dict[str, Any], labels: Labels) -> list[dict
         lacking = [key for key in ("image_id", "category_id", "score") if key not in row]
         if lacking:
             raise FcisError(f"{where}: lacks {', '.join(lacking)}; found {_first(row, 6)}")
-        made = {key: row[key] for key in ("image_id", "category_id", "score")}
-        made["image_id"] = names.get(row["image_id"], row["image_id"])
+        made = {"score": row["score"]}
+        for key, known in (("image_id", images), ("category_id", categories)):
+            if not isinstance(row[key], int | float | str):
+                raise FcisError(f"{where}: {key} {row[key]!r} is no number or name")
+            made[key] = known.get(row[key], row[key])
         if row.get("segmentation"):
             made["segmentation"] = row["segmentation"]
         if is_box(row.get("bbox")):
@@ -170,7 +174,7 @@ def _check_boxes(truth: dict[str, Any], found: list[dict[str, Any]], name: str) 
 
 
 def _names(truth: dict[str, Any]) -> dict[Any, int]:
-    """Other names of images, those that mean one image only."""
+    """Image ids by all that names an image: ids, and other names that mean one image only."""
     known = {image["id"] for image in truth["images"]}
     other = [
         (name, image["id"])
@@ -178,7 +182,8 @@ def _names(truth: dict[str, Any]) -> dict[Any, int]:
         for name in {image.get("source_id"), image.get("file_name")} - {None}
     ]
     often = Counter(name for name, _ in other)
-    return {name: i for name, i in other if often[name] == 1 and name not in known}
+    named = {name: i for name, i in other if often[name] == 1 and name not in known}
+    return named | {number: number for number in known}
 
 
 def _first(ids: Iterable[Any], most: int = 3) -> str:
