@@ -43,6 +43,8 @@ def score_results(
     Raises:
         FcisError: what is wrong with the results or the ground truth.
     """
+    if images and not annotations:
+        raise FcisError(f"--images {images}: goes with --annotations; records hold their images")
     fetch: Fetch | None = None
     if annotations and not records:
         truth, labels = load_annotations(annotations)
