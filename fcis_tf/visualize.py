@@ -35,6 +35,8 @@ def draw_instances(
     masks: np.ndarray,
     names: list[str],
     scores: np.ndarray | None = None,
+    *,
+    colors: list[tuple[int, int, int]] | None = None,
 ) -> np.ndarray:
     """Translucent masks with a crisp outline, thin boxes, and a tag with class and score.
 
@@ -46,11 +48,12 @@ def draw_instances(
         masks: (n, H, W) bool.
         names: n class names.
         scores: (n,), or None for ground truth.
+        colors: n, or None for one of its own for each.
     """
     zoom = max(1, round(READABLE / min(image.shape[:2])))
     canvas = np.repeat(np.repeat(image, zoom, 0), zoom, 1).astype(np.float64)
     width = max(1, min(canvas.shape[:2]) // 600)
-    colors = [instance_color(i) for i in range(len(masks))]
+    colors = colors or [instance_color(i) for i in range(len(masks))]
     for mask, color in zip(masks, colors, strict=True):
         large = np.repeat(np.repeat(mask, zoom, 0), zoom, 1)
         canvas[large] = 0.6 * canvas[large] + 0.4 * np.array(color)

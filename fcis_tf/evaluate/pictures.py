@@ -73,6 +73,10 @@ def _draw(evaluation: Evaluation, place: int, image: np.ndarray) -> Pictures:
         + ("" if errors.kind[n] == tide.RIGHT else f": {tide.KINDS[int(errors.kind[n])][0]}")
         for n in d.tolist()
     ]
+    # A detection has the colour of the instance it is right about.
+    color = {n: visualize.instance_color(i) for i, n in enumerate(g.tolist())}
+    wanted_colors = [color[n] if n in found else visualize.SIGNAL for n in g.tolist()]
+    shown_colors = [color.get(n, visualize.SIGNAL) for n in np.where(right, errors.instance[d], -1)]
     entry = evaluation.truth["images"][place]
     return Pictures(
         str(entry.get("file_name") or entry["id"]),
@@ -80,12 +84,18 @@ def _draw(evaluation: Evaluation, place: int, image: np.ndarray) -> Pictures:
         int(right.sum()),
         int((~right).sum()),
         len(g) - len(found),
-        _picture(image, instances, g, wanted),
-        _picture(image, detections, d, shown),
+        _picture(image, instances, g, wanted, wanted_colors),
+        _picture(image, detections, d, shown, shown_colors),
     )
 
 
-def _picture(image: np.ndarray, part: Columns, which: np.ndarray, names: list[str]) -> str:
+def _picture(
+    image: np.ndarray,
+    part: Columns,
+    which: np.ndarray,
+    names: list[str],
+    colors: list[tuple[int, int, int]],
+) -> str:
     """A data URI of some instances over an image; boxes alone where there are no masks."""
     height, width = image.shape[:2]
     rows = [part.rows[n] for n in which]
@@ -95,7 +105,7 @@ def _picture(image: np.ndarray, part: Columns, which: np.ndarray, names: list[st
     for mask, row in zip(masks, rows, strict=True):
         if "segmentation" in row:
             mask[:] = coco_mask.decode(row["segmentation"])
-    picture = Image.fromarray(visualize.draw_instances(image, boxes, masks, names))
+    picture = Image.fromarray(visualize.draw_instances(image, boxes, masks, names, colors=colors))
     picture.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=QUALITY, subsampling=0, optimize=True)

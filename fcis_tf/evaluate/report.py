@@ -91,13 +91,13 @@ def _headlines(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("mask AP50", metrics.mask.get("AP50")),
         ("box AP", metrics.box.get("AP")),
         ("boundary AP", metrics.boundary.get("AP")),
-        ("mAPʳ at IoU 0.5", metrics.voc.get("0.5")),
-        ("mAPʳ at IoU 0.7", metrics.voc.get("0.7")),
+        ("mAPʳ 0.5", metrics.voc.get("0.5")),
+        ("mAPʳ 0.7", metrics.voc.get("0.7")),
         ("best F1", evaluation.operating.f1),
     ]
     tiles = [(name, _percent(value)) for name, value in found if value is not None]
     if metrics.speed:
-        tiles.append(("seconds per image", f"{metrics.speed['seconds_per_image']:.3g}"))
+        tiles.append(("seconds per image", f"{metrics.speed['seconds_per_image']:.2g}"))
     return tiles
 
 
