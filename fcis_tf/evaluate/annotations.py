@@ -32,8 +32,10 @@ def load_annotations(path: Path) -> tuple[dict[str, Any], Labels]:
         raise FcisError(f"{path}: {len(images) - len(by_id)} image ids appear twice")
     annotations = []
     for number, row in enumerate(content["annotations"], start=1):
+        if not isinstance(row, dict):
+            raise FcisError(f"{path}: annotations[{number - 1}]: expected an object, found {row!r}")
         where = f"{path}: annotation {row.get('id', number)}"
-        if row.get("image_id") not in by_id:
+        if not is_id(row.get("image_id")) or row["image_id"] not in by_id:
             raise FcisError(f"{where}: image_id {row.get('image_id')!r} is not among the images")
         if row.get("category_id") not in labels.ids:
             raise FcisError(
@@ -100,8 +102,8 @@ def _annotation(
     """One annotation with all that matching reads; ids of annotations are their places."""
     made = {
         "id": number,
-        "image_id": row["image_id"],
-        "category_id": row["category_id"],
+        "image_id": image["id"],
+        "category_id": int(row["category_id"]),
         "iscrowd": int(bool(row.get("iscrowd", 0))),
     }
     area = row.get("area")
@@ -123,6 +125,11 @@ def _annotation(
     made["bbox"] = [float(value) for value in row["bbox"]]
     made["area"] = float(made["bbox"][2] * made["bbox"][3] if area is None else area)
     return made
+
+
+def is_id(value: Any) -> bool:
+    """Whether it can name an image: 7, 7.0 and "7" can."""
+    return isinstance(value, int | float | str)
 
 
 def is_box(value: Any) -> bool:

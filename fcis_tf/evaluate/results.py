@@ -11,7 +11,7 @@ from faster_coco_eval.core import mask as coco_mask
 
 from fcis_tf.data.segmentation import to_rle
 from fcis_tf.errors import FcisError
-from fcis_tf.evaluate.annotations import is_box, read_json
+from fcis_tf.evaluate.annotations import is_box, is_id, read_json
 from fcis_tf.labels import Labels
 
 OVERHANG = 1.0  # pixels by which a box may leave its image without being suspect
@@ -51,7 +51,7 @@ def load_results(path: Path, truth: dict[str, Any], labels: Labels) -> list[dict
             raise FcisError(f"{where}: lacks {', '.join(lacking)}; found {_first(row, 6)}")
         made = {"score": row["score"]}
         for key, known in (("image_id", images), ("category_id", categories)):
-            if not isinstance(row[key], int | float | str):
+            if not is_id(row[key]):
                 raise FcisError(f"{where}: {key} {row[key]!r} is no number or name")
             made[key] = known.get(row[key], row[key])
         if row.get("segmentation"):

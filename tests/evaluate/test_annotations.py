@@ -59,6 +59,11 @@ def test_names_as_image_ids_are_numbered(content, tmp_path):
         (lambda c: c["images"][0].pop("height"), r"images\[0\]: expected whole numbers height"),
         (lambda c: c["images"][1].update(id=1), "1 image ids appear twice"),
         (lambda c: c["annotations"][0].update(image_id=9), "annotation 1: image_id 9 is not"),
+        (
+            lambda c: c["annotations"][0].update(image_id=[1]),
+            r"annotation 1: image_id \[1\] is not",
+        ),
+        (lambda c: c["annotations"].append(7), r"annotations\[2\]: expected an object, found 7"),
         (lambda c: c["annotations"][0].update(category_id=1), "category_id 1 is not among"),
         (lambda c: c["annotations"][0].update(segmentation=[[1, 2]]), "is not polygons or RLE"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, "3", 4]), r"expected bbox \[x, y"),
