@@ -39,10 +39,12 @@ setup(
     license="MIT",
     cmdclass={"build_py": Build},
     packages=find_packages(include=["fcis_tf", "fcis_tf.*"]),
+    package_data={"fcis_tf.evaluate": ["report.html"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "faster-coco-eval>=1.8,<1.9",
         "h5py",
+        "jinja2>=3",
         "keras>=3.15,<3.16",
         "numpy",
         "pillow>=10.1",

@@ -1,8 +1,10 @@
 """Files that appear only when they are whole."""
 
+import json
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
 PARTIAL = "partial"
 
@@ -21,6 +23,11 @@ def write_whole(path: Path, text: str) -> None:
         replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON; the file appears only when it is whole."""
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def replace(partial: Path, path: Path) -> None:

@@ -1,7 +1,7 @@
 """Inference for people: arrays, files and whole data sets in, instances at original size out."""
 
 import io
-import json
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,13 @@ from PIL import Image
 
 from fcis_tf.config import Config, load_config
 from fcis_tf.data.images import to_rgb
-from fcis_tf.data.records import read_records
+from fcis_tf.data.records import read_image_files, read_records
 from fcis_tf.errors import FcisError
 from fcis_tf.evaluate import coco
-from fcis_tf.files import write_whole
+from fcis_tf.evaluate.measure import measure
+from fcis_tf.evaluate.pictures import Fetch
+from fcis_tf.evaluate.report import write_report
+from fcis_tf.files import write_json
 from fcis_tf.labels import Labels
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.fold import fold
@@ -91,17 +94,41 @@ def evaluate_model(
         limit: only so many images, the first ones.
         progress: called with (done, total) images.
     """
+    truth, results, _ = detect_records(predictor, records, labels, limit=limit, progress=progress)
+    return coco.evaluate(truth, results, labels), results
+
+
+def detect_records(
+    predictor: Predictor,
+    records: str | Path,
+    labels: Labels,
+    *,
+    limit: int | None = None,
+    progress: Any = None,
+) -> tuple[dict[str, Any], list[dict], dict[str, float]]:
+    """Ground truth of a folder of records, a model's COCO results on it, and how long they took.
+
+    ``seconds_per_image`` is from the record to the masks at original size, without the first batch,
+    which traces the graph; there is none if that was the only one. Arguments as `evaluate_model`.
+    """
     truth = coco.ground_truth(first(read_records(records), limit), labels)
     ids = [image["id"] for image in truth["images"]]
     results: list[dict] = []
     everything = predictor.records(records, labels)
+    untimed = predictor.config.predict.batch_size  # images of the first batch
+    seconds = 0.0
+    start = time.perf_counter()
     for done, (number, found) in enumerate(zip(ids, everything, strict=False), start=1):
+        if done > untimed:
+            seconds += time.perf_counter() - start
         results += coco.results(
             number, found.boxes, found.labels, found.scores, found.masks, labels
         )
         if progress:
             progress(done, len(ids))
-    return coco.evaluate(truth, results, labels), results
+        start = time.perf_counter()
+    timed = len(ids) - untimed
+    return truth, results, {"seconds_per_image": seconds / timed} if timed > 0 else {}
 
 
 def evaluate_run(
@@ -110,6 +137,7 @@ def evaluate_run(
     records: str | None = None,
     weights: Path | None = None,
     out: Path | None = None,
+    report: Path | None = None,
     limit: int | None = None,
     overrides: Sequence[str] = (),
     progress: Any = None,
@@ -117,18 +145,33 @@ def evaluate_run(
     """Evaluate a run on its validation records, or on others; writes results and metrics.
 
     Writes ``results.json`` (COCO results) and ``metrics.json`` into `out`, by default
-    ``RUN/evaluation``.
+    ``RUN/evaluation``, and the page ``index.html`` into `report`.
     """
     predictor, labels = load_predictor(run, overrides, weights)
     records = records or predictor.config.data.validation
     if not records:
         raise FcisError("data.validation: no validation records configured; name --records FOLDER")
-    metrics, results = evaluate_model(predictor, records, labels, limit=limit, progress=progress)
+    truth, results, speed = detect_records(
+        predictor, records, labels, limit=limit, progress=progress
+    )
     out = out or run / "evaluation"
     out.mkdir(parents=True, exist_ok=True)
     coco.save_results(results, out / "results.json")
-    write_json(out / "metrics.json", metrics.to_dict())
-    return metrics
+    evaluation = measure(truth, results, labels, speed=speed)
+    write_json(out / "metrics.json", evaluation.metrics.to_dict())
+    if report:
+        write_report(evaluation, report, title=str(run), fetch=record_images(records))
+    return evaluation.metrics
+
+
+def record_images(records: str | Path) -> Fetch:
+    """Reads the images at some places of a folder of records."""
+
+    def fetch(places: Sequence[int]) -> dict[int, np.ndarray]:
+        files = read_image_files(records, set(places))
+        return {place: read_image(io.BytesIO(file)) for place, file in files.items()}
+
+    return fetch
 
 
 def read_image(source: Path | io.BytesIO, name: str = "") -> np.ndarray:
@@ -144,11 +187,6 @@ def read_image(source: Path | io.BytesIO, name: str = "") -> np.ndarray:
         raise FcisError(f"{source}: no such file") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
         raise FcisError(f"{name or source}: not a readable image ({fault})") from None
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON; the file appears only when it is whole."""
-    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def first(items: Iterator[Any], limit: int | None) -> Iterator[Any]:

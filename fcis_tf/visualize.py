@@ -36,9 +36,12 @@ def draw_instances(
     masks: np.ndarray,
     names: list[str],
     scores: np.ndarray | None = None,
+    *,
+    colors: list[tuple[int, int, int]] | None = None,
 ) -> np.ndarray:
     """As `draw_cut_outs`, of masks (n, H, W) bool."""
-    return draw_cut_outs(image, boxes, [((0, 0), mask) for mask in masks], names, scores)
+    cut_outs = [((0, 0), mask) for mask in masks]
+    return draw_cut_outs(image, boxes, cut_outs, names, scores, colors=colors)
 
 
 def draw_cut_outs(
@@ -47,6 +50,8 @@ def draw_cut_outs(
     cut_outs: list[tuple[tuple[int, int], np.ndarray]],
     names: list[str],
     scores: Sequence[float] | np.ndarray | None = None,
+    *,
+    colors: list[tuple[int, int, int]] | None = None,
 ) -> np.ndarray:
     """Translucent masks with a crisp outline, thin boxes, and a tag with class and score.
 
@@ -58,11 +63,12 @@ def draw_cut_outs(
         cut_outs: n masks (h, w) bool, each with its first row and column in the image.
         names: n class names.
         scores: (n,), or None for ground truth.
+        colors: n, or None for one of its own for each.
     """
     zoom = max(1, round(READABLE / min(image.shape[:2])))
     canvas = np.repeat(np.repeat(image, zoom, 0), zoom, 1)
     width = max(1, min(canvas.shape[:2]) // 600)
-    colors = [instance_color(i) for i in range(len(cut_outs))]
+    colors = colors or [instance_color(i) for i in range(len(cut_outs))]
     for ((top, left), mask), color in zip(cut_outs, colors, strict=True):
         large = np.repeat(np.repeat(mask, zoom, 0), zoom, 1)
         window = canvas[top * zoom :, left * zoom :][: large.shape[0], : large.shape[1]]

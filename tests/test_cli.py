@@ -59,6 +59,10 @@ def test_every_command_has_help(name):
     [
         (["train", "--config", "absent.yaml", "--run", "r"], "absent.yaml: no such configuration"),
         (["evaluate", "--run", "absent"], "absent: not a run directory"),
+        (["evaluate"], "one of --run RUN and --results FILE"),
+        (["evaluate", "--run", "R", "--images", "I"], "--images does not go with --run"),
+        (["evaluate", "--results", "r", "train.steps=3"], "KEY=VALUE does not go with --results"),
+        (["evaluate", "--results", "absent.json", "--annotations", "a.json"], "a.json: no such"),
         (["predict", "--run", "absent", "--out", "o", "absent.jpg"], "absent.jpg: no such file"),
         (["export", "--run", "absent", "--out", "o"], "absent: not a run directory"),
         (["inspect", "absent", "--out", "o"], "absent"),
@@ -146,11 +150,13 @@ def test_options_reach_the_functions(monkeypatch, capsys):
     monkeypatch.setattr("fcis_tf.serve.export.export", record("export", None))
 
     code, out, _ = call(
-        monkeypatch, capsys, "evaluate", "--run", "R", "--limit", 5, "predict.iterations=1"
-    )
+        monkeypatch, capsys, "evaluate", "--run", "R", "--limit", 5, "--report", "page",
+        "predict.iterations=1",
+    )  # fmt: skip
     _, named = calls["evaluate"]
     assert code == 0 and out.startswith("the table\n") and "R/evaluation/metrics.json" in out
-    assert named["limit"] == 5 and list(named["overrides"]) == ["predict.iterations=1"]
+    assert named["limit"] == 5 and str(named["report"]) == "page" and "page/index.html" in out
+    assert list(named["overrides"]) == ["predict.iterations=1"]
 
     code, out, _ = call(
         monkeypatch, capsys, "predict", "--run", "R", "--out", "P", "a.jpg", "b", "--score", 0.25,

@@ -6,18 +6,35 @@ from typing import Annotated
 import typer
 
 from fcis_tf.cli.options import Out, Overrides, Run
+from fcis_tf.errors import FcisError
 from fcis_tf.quiet import import_tensorflow
 
 
 def evaluate(
-    run: Run,
+    run: Annotated[Path | None, typer.Option(help="Run directory.", show_default=False)] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="COCO results json to score instead of a run, of any tool."),
+    ] = None,
     records: Annotated[
         str | None,
         typer.Option(help="Folder of records; default the run's validation records."),
     ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="With --results: the ground truth as a COCO json."),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="With --annotations: folder of the images, for the report."),
+    ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(help="Other weights than the run's best."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a page with tables, curves, errors and pictures."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -29,25 +46,63 @@ def evaluate(
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """COCO mask AP and box AP, a table by class, and COCO results json."""
-    import_tensorflow()
-    from fcis_tf.inference import evaluate_run
+    """AP of masks, boxes and boundaries, VOC mAP^r, by class; a report; COCO results json."""
     from fcis_tf.progress import Progress
 
-    out = out or run / "evaluation"
-    with Progress("evaluating") as progress:
-        metrics = evaluate_run(
-            run,
-            records=records,
-            weights=weights,
-            out=out,
-            limit=limit,
-            overrides=overrides or (),
-            progress=progress,
-        )
+    if (run is None) == (results is None):
+        raise FcisError("evaluate: name one of --run RUN and --results FILE")
+    if results:
+        refused = {"--weights": weights, "KEY=VALUE": overrides}
+    else:
+        refused = {"--annotations": annotations, "--images": images}
+    for option, value in refused.items():
+        if value:
+            raise FcisError(
+                f"evaluate: {option} does not go with {'--results' if results else '--run'}"
+            )
+    if results:
+        if records or images:
+            import_tensorflow()
+        from fcis_tf.score import score_results
+
+        with Progress("scoring", unit="steps") as progress:
+            metrics = score_results(
+                results,
+                annotations=annotations,
+                records=records,
+                images=images,
+                limit=limit,
+                out=out,
+                report=report,
+                progress=progress,
+            )
+        written = [f"{out}/metrics.json"] if out else []
+        hint = f"fcis evaluate --results {results} ... --report report"
+    else:
+        import_tensorflow()
+        from fcis_tf.inference import evaluate_run
+
+        assert run is not None
+        out = out or run / "evaluation"
+        with Progress("evaluating") as progress:
+            metrics = evaluate_run(
+                run,
+                records=records,
+                weights=weights,
+                out=out,
+                report=report,
+                limit=limit,
+                overrides=overrides or (),
+                progress=progress,
+            )
+        written = [f"{out}/results.json", f"{out}/metrics.json"]
+        hint = f"fcis predict --run {run} --out pictures IMAGE_OR_FOLDER"
     print(metrics.table())
-    print(f"wrote {out}/results.json and {out}/metrics.json")
-    print(f"next: fcis predict --run {run} --out pictures IMAGE_OR_FOLDER")
+    if report:
+        written.append(f"{report}/index.html")
+    if written:
+        print(f"wrote {', '.join(written)}")
+    print(f"next: {f'open {report}/index.html in a browser' if report else hint}")
 
 
 def predict(

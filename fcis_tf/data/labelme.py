@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from fcis_tf.data import faults
-from fcis_tf.data.coco import FARTHEST, rasterise
 from fcis_tf.data.faults import Tell
 from fcis_tf.data.manifest import file_sha256, fingerprint
 from fcis_tf.data.records import Instance, Record
+from fcis_tf.data.segmentation import FARTHEST, rasterise
 from fcis_tf.data.source import (
     Source,
     choose,

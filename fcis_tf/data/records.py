@@ -6,7 +6,7 @@ an instance mask is a PNG of the whole image with values 0 and 1.
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -204,6 +204,18 @@ def read_records(folder: str | Path) -> Iterator[Record]:
     """Every record of a folder, in order."""
     for name, serialized in read_serialized(folder):
         yield decode(serialized, name)
+
+
+def read_image_files(folder: str | Path, places: Collection[int]) -> dict[int, bytes]:
+    """The image files of the records at some places, without their annotations."""
+    found: dict[int, bytes] = {}
+    for place, (_, serialized) in enumerate(read_serialized(folder)):
+        if place in places:
+            example = tf.train.Example.FromString(serialized)
+            found[place] = example.features.feature["image/encoded"].bytes_list.value[0]
+        if len(found) == len(places):
+            break
+    return found
 
 
 def _decode_mask(encoded: bytes, size: tuple[int, int], source: str) -> np.ndarray:

@@ -6,69 +6,31 @@ faster-coco-eval does the matching; a test holds it equal to pycocotools.
 import contextlib
 import io
 import json
-import math
 import os
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from faster_coco_eval.core import mask as fast_mask
 from pycocotools import mask as coco_mask
-from rich.console import Console
-from rich.table import Table
 
-from fcis_tf.data.records import Record
 from fcis_tf.errors import FcisError
+from fcis_tf.evaluate.annotations import number_images
+from fcis_tf.evaluate.metrics import STATISTICS, Metrics
+from fcis_tf.evaluate.overlaps import Columns, columns, overlaps
+from fcis_tf.evaluate.results import check
 from fcis_tf.labels import Labels
 
-STATISTICS = (
-    "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
-)  # fmt: skip
+if TYPE_CHECKING:  # it reads TFRecords, which scoring a results file does without
+    from fcis_tf.data.records import Record
+
+NOTHING_FOUND = "no detections at all: nothing was found in any image"
 
 MOST_DETECTIONS = 100  # of an image that count
 
 
-@dataclass
-class Metrics:
-    """The twelve COCO numbers of masks and of boxes, and a row for every class.
-
-    A number is -1, shown as "-", where there is nothing to measure it on.
-    """
-
-    mask: dict[str, float]
-    box: dict[str, float]
-    per_class: list[dict[str, Any]] = field(default_factory=list)
-    images: int = 0
-    message: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "mask": self.mask,
-            "box": self.box,
-            "per_class": self.per_class,
-            "images": self.images,
-            "message": self.message,
-        }
-
-    def table(self, most: int = 100) -> str:
-        """The numbers as text, with at most so many classes."""
-        total = Table("", *STATISTICS, title=f"{self.images} images")
-        for kind, values in (("mask", self.mask), ("box", self.box)):
-            total.add_row(kind, *(_show(values[name]) for name in STATISTICS))
-        classes = Table("class", "instances", "mask AP", "mask AP50", "box AP")
-        for row in self.per_class[:most]:
-            numbers = (_show(row[key]) for key in ("mask_AP", "mask_AP50", "box_AP"))
-            classes.add_row(row["name"], str(row["instances"]), *numbers)
-        console = Console(file=io.StringIO(), width=120, color_system=None)
-        console.print(total)
-        console.print(classes)
-        text = console.file.getvalue().rstrip()  # type: ignore[attr-defined]
-        return f"{text}\n{self.message}" if self.message else text
-
-
-def ground_truth(records: Iterable[Record], labels: Labels) -> dict[str, Any]:
+def ground_truth(records: "Iterable[Record]", labels: Labels) -> dict[str, Any]:
     """The COCO data set of some records: images, annotations, categories.
 
     Image ids that are numbers stay numbers; if any is not, or two are the same number, images are
@@ -108,13 +70,7 @@ def ground_truth(records: Iterable[Record], labels: Labels) -> dict[str, Any]:
                     "segmentation": encode_mask(instance.mask),
                 }
             )
-    sources = [image["source_id"] for image in images]
-    numbers = [int(source) for source in sources if source.isdecimal()]
-    if len(set(numbers)) == len(sources):
-        for image, number in zip(images, numbers, strict=True):
-            image["id"] = number
-        for annotation in annotations:
-            annotation["image_id"] = numbers[annotation["image_id"] - 1]
+    number_images(images, annotations)
     categories = [{"id": i, "name": n} for i, n in zip(labels.ids, labels.names, strict=True)]
     return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
 
@@ -158,51 +114,98 @@ def results(
     ]
 
 
+class Judged(NamedTuple):
+    """What matching by one kind of overlap gave."""
+
+    statistics: dict[str, float]  # the twelve numbers
+    precision: np.ndarray  # (10, 101, C, 4) by IoU threshold, recall, class and size
+    recall: np.ndarray  # (10, C, 4); both are -1 where a class has no instances
+
+    def average(self, label: int, *, thresholds: slice = slice(None), size: int = 0) -> float:
+        """AP of the class number `label` of 1..C; sizes are all, small, medium, large."""
+        return _mean(self.precision[thresholds, :, label - 1, size])
+
+
+def judge(
+    truth: dict[str, Any],
+    instances: Columns,
+    detections: Columns,
+    labels: Labels,
+    kind: str,
+    iou: list[np.ndarray],
+) -> Judged:
+    """COCO's average precision and recall for overlaps of any kind.
+
+    Args:
+        truth: a COCO data set, as `ground_truth` makes it.
+        instances: its annotations.
+        detections: at most 100 of an image and class count, the best.
+        labels: the classes.
+        kind: whether a detection is as large as its mask or as its box.
+        iou: for each image (D_i, G_i), see `overlaps`.
+    """
+    from faster_coco_eval import COCO
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        gold = COCO(truth)
+        found = COCO(truth | {"annotations": _sized(detections, kind)})
+        matcher = _matcher(gold, found, instances, detections, labels, iou)
+        matcher.evaluate()
+        matcher.accumulate()
+        matcher.summarize()
+    return Judged(
+        dict(zip(STATISTICS, map(float, matcher.stats), strict=False)),
+        np.asarray(matcher.eval["precision"])[..., -1],
+        np.asarray(matcher.eval["recall"])[..., -1],
+    )
+
+
 def evaluate(truth: dict[str, Any], found: list[dict[str, Any]], labels: Labels) -> Metrics:
-    """The metrics of COCO results.
+    """The AP of masks and boxes, and nothing that takes longer; `measure` has it all.
 
     Args:
         truth: a COCO data set, as `ground_truth` makes it.
         found: COCO results with its image ids and the category ids of `labels`; at most 100 of an
-            image count, the best.
+            image and class count, the best.
         labels: the classes; the rows of ``per_class`` are in their order.
 
     Raises:
         FcisError: no ground truth, or results of unknown images or categories, with masks of
             another size than their image, or with scores that are not numbers.
     """
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    _check(truth, found, labels)
-    judges = {}
-    with contextlib.redirect_stdout(io.StringIO()):
-        gold = COCO(truth)
-        detections = gold.loadRes([dict(row) for row in found])
-        for kind in ("segm", "bbox"):
-            judge = COCOeval_faster(gold, detections, kind, print_function=lambda *a, **k: None)
-            judge.evaluate()
-            judge.accumulate()
-            judge.summarize()
-            judges[kind] = judge
-    totals = {
-        kind: dict(zip(STATISTICS, map(float, judge.stats), strict=False))
-        for kind, judge in judges.items()
-    }
-    counts = Counter(row["category_id"] for row in truth["annotations"] if not row["iscrowd"])
-    per_class = []
-    for number, (category, name) in enumerate(zip(labels.ids, labels.names, strict=True)):
-        mask, box = (_class_precision(judges[kind], number) for kind in ("segm", "bbox"))
-        per_class.append(
-            {
-                "name": name,
-                "instances": counts[category],
-                "mask_AP": _mean(mask),
-                "mask_AP50": _mean(mask[:1]),
-                "box_AP": _mean(box),
-            }
+    check(truth, found, labels)
+    instances, detections = (columns(r, truth, labels) for r in (truth["annotations"], found))
+    judged = {
+        kind: judge(
+            truth, instances, detections, labels, kind, overlaps(instances, detections, kind)
         )
-    message = "" if found else "no detections at all: nothing was found in any image"
-    return Metrics(totals["segm"], totals["bbox"], per_class, len(truth["images"]), message)
+        for kind in ("mask", "box")
+    }
+    return Metrics(
+        judged["mask"].statistics,
+        judged["box"].statistics,
+        per_class=per_class(instances, labels, judged),
+        images=len(truth["images"]),
+        message="" if found else NOTHING_FOUND,
+    )
+
+
+def per_class(
+    instances: Columns, labels: Labels, judged: dict[str, Judged]
+) -> list[dict[str, Any]]:
+    """A row for every class: its APs by kind of overlap, and of masks by threshold and size."""
+    rows = []
+    for label, name in enumerate(labels.names, start=1):
+        counted = (instances.label == label) & ~instances.crowd
+        row: dict[str, Any] = {"name": name, "instances": int(np.count_nonzero(counted))}
+        row |= {f"{kind}_AP": part.average(label) for kind, part in judged.items()}
+        if "mask" in judged:
+            mask = judged["mask"]
+            row["mask_AP50"] = mask.average(label, thresholds=slice(0, 1))
+            row["mask_AP75"] = mask.average(label, thresholds=slice(5, 6))
+            row |= {f"mask_AP{s}": mask.average(label, size=n) for n, s in enumerate("sml", 1)}
+        rows.append(row)
+    return rows
 
 
 def save_results(found: list[dict[str, Any]], path: Path) -> None:
@@ -218,56 +221,50 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode()}
 
 
-def _check(truth: dict[str, Any], found: list[dict[str, Any]], labels: Labels) -> None:
-    """What the matcher would silently score as misses is a fault of the input here."""
-    if all(annotation["iscrowd"] for annotation in truth["annotations"]):
-        raise FcisError(
-            "evaluation: the ground truth has no instance other than crowds; nothing to measure"
-        )
-    listed = sorted(category["id"] for category in truth["categories"])
-    if listed != list(labels.ids):
-        raise FcisError(
-            f"evaluation: the ground truth has category ids {_first(listed)}, "
-            f"the labels have {_first(labels.ids)}; use the same label file for both"
-        )
-    sizes = {image["id"]: [image["height"], image["width"]] for image in truth["images"]}
-    strangers = {row["image_id"] for row in found} - sizes.keys()
-    if strangers:
-        raise FcisError(
-            f"results: {len(strangers)} image ids are not in the ground truth, "
-            f"first {_first(strangers)}"
-        )
-    unknown = {row["category_id"] for row in found} - set(labels.ids)
-    if unknown:
-        raise FcisError(
-            f"results: {len(unknown)} category ids are not in the labels, first {_first(unknown)}"
-        )
-    for row in found:
-        if row["segmentation"]["size"] != sizes[row["image_id"]]:
-            raise FcisError(
-                f"results: image {row['image_id']} is {sizes[row['image_id']]} (height, width), "
-                f"found a mask of {row['segmentation']['size']}"
+def _sized(detections: Columns, kind: str) -> list[dict[str, Any]]:
+    """What the matcher has to know of detections; it reads no mask and no box."""
+    if kind == "box":
+        areas = [row["bbox"][2] * row["bbox"][3] for row in detections.rows]
+    else:
+        masks = [row["segmentation"] for row in detections.rows]
+        areas = fast_mask.area(masks).tolist() if masks else []
+        if kind == "enclosing" and masks:
+            areas = fast_mask.toBbox(masks)[:, 2:].prod(1).tolist()
+    return [
+        {"id": number, "area": area, "bbox": [0, 0, 0, 0]}
+        | {key: row[key] for key in ("image_id", "category_id", "score")}
+        for number, (row, area) in enumerate(zip(detections.rows, areas, strict=True), start=1)
+    ]
+
+
+def _matcher(
+    gold: Any,
+    found: Any,
+    instances: Columns,
+    detections: Columns,
+    labels: Labels,
+    iou: list[np.ndarray],
+) -> Any:
+    """faster-coco-eval, told the overlaps instead of computing them."""
+    from faster_coco_eval import COCOeval_faster
+
+    place = {
+        image_id: i for i, image_id in enumerate(image["id"] for image in gold.dataset["images"])
+    }
+    number = {category: n for n, category in enumerate(labels.ids, start=1)}
+
+    class Matcher(COCOeval_faster):
+        def computeIoU(self, imgId: int, catId: int) -> np.ndarray:
+            image, label = place[imgId], number[catId]
+            rows, cells = (
+                np.flatnonzero(part.label[part.of(image)] == label)
+                for part in (detections, instances)
             )
-        if not math.isfinite(row["score"]):
-            raise FcisError(
-                f"results: image {row['image_id']} has score {row['score']}, not a finite number"
-            )
+            return iou[image][np.ix_(rows[: self.params.maxDets[-1]], cells)]
 
-
-def _first(ids: Iterable[int | str], most: int = 3) -> str:
-    ordered = sorted(ids, key=lambda i: (isinstance(i, str), i))
-    return ", ".join(map(str, ordered[:most])) + (", ..." if len(ordered) > most else "")
-
-
-def _class_precision(judge: Any, number: int) -> np.ndarray:
-    """Precision (thresholds, recalls) of one class over all sizes with 100 detections."""
-    return np.asarray(judge.eval["precision"])[:, :, number, 0, -1]
+    return Matcher(gold, found, "bbox", print_function=lambda *_, **__: None)
 
 
 def _mean(precision: np.ndarray) -> float:
     valid = precision[precision > -1]
     return float(valid.mean()) if valid.size else -1.0
-
-
-def _show(value: float) -> str:
-    return "-" if value < 0 else f"{value:.3f}"

@@ -7,9 +7,10 @@ import tensorflow as tf
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from fcis_tf.data import coco, faults
+from fcis_tf.data import faults
 from fcis_tf.data.convert import convert_coco
 from fcis_tf.data.records import read_records
+from fcis_tf.data.segmentation import rasterise
 from fcis_tf.errors import FcisError
 
 TRIANGLE = [10.0, 10.0, 40.0, 10.0, 10.0, 40.0]
@@ -115,10 +116,10 @@ def test_compressed_runs_are_read_as_pycocotools_reads_them(rng):
             mask = np.kron(blocks, np.ones((9, 9)))[:height, :width].astype(np.uint8)
             text = rle(mask)["counts"].decode()
             segmentation = {"size": [height, width], "counts": text}
-            np.testing.assert_array_equal(coco.rasterise(segmentation, height, width), mask)
+            np.testing.assert_array_equal(rasterise(segmentation, height, width), mask)
             # Without its last number it is short of pixels, or ends inside a number.
             segmentation["counts"] = text[:-1]
-            assert coco.rasterise(segmentation, height, width) is None
+            assert rasterise(segmentation, height, width) is None
 
 
 @pytest.mark.parametrize("area", [None, 0, -3.0, float("nan"), "large", [4]])

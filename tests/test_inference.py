@@ -1,0 +1,54 @@
+import io
+import time
+
+import numpy as np
+import pytest
+
+from fcis_tf.config import load_config
+from fcis_tf.data.records import load_labels, read_records
+from fcis_tf.inference import Instances, detect_records, evaluate_model, read_image, record_images
+from tests import fixtures
+
+
+class Slow:
+    """Finds nothing, and takes long over its first batch, as tracing does."""
+
+    config = load_config(None, [*fixtures.TINY, "predict.batch_size=2"])
+
+    def __init__(self):
+        self.pause = 1.0
+
+    def batch(self, batch):
+        time.sleep(self.pause)
+        self.pause = 0.05
+        for height, width in np.asarray(batch["original_size"]):
+            yield Instances(
+                np.zeros((0, 4), np.float32),
+                np.zeros(0, np.int32),
+                np.zeros(0, np.float32),
+                np.zeros((0, height, width), bool),
+            )
+
+
+@pytest.fixture
+def folder(rng, tmp_path):
+    records = [fixtures.make_record(rng, str(n)) for n in range(1, 6)]
+    return fixtures.write_records(tmp_path / "records", records, shards=2)
+
+
+def test_seconds_per_image_leave_the_first_batch_out(folder):
+    labels = load_labels(folder)
+    truth, found, speed = detect_records(Slow(), folder, labels)
+    assert len(truth["images"]) == 5 and found == []
+    assert 0.03 <= speed["seconds_per_image"] < 0.2  # 0.1 s for 3 images; 0.22 with the first batch
+    assert detect_records(Slow(), folder, labels, limit=2)[2] == {}
+    metrics, _ = evaluate_model(Slow(), folder, labels, limit=3)
+    assert metrics.images == 3 and metrics.mask["AP"] == 0.0 and metrics.boundary == {}
+
+
+def test_record_images_are_those_of_the_places(folder):
+    records = list(read_records(folder))
+    found = record_images(folder)([4, 1])
+    assert sorted(found) == [1, 4]
+    for place, image in found.items():
+        np.testing.assert_array_equal(image, read_image(io.BytesIO(records[place].encoded)))
