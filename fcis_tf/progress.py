@@ -4,7 +4,8 @@ import sys
 import time
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -49,13 +50,13 @@ class Progress:
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
                 console=console,
             )
-            self.task = self.bar.add_task(
-                self.title, total=self.total, completed=self.done, note=""
-            )
-            self.bar.start()
+            self.task = self.bar.add_task(self.title, total=self.total, completed=self.done)
+            # The note is below the bar: beside it a long one would leave no room for the numbers.
+            self.note = Text(no_wrap=True, overflow="ellipsis")
+            self.live = Live(Group(self.bar, self.note), console=console)
+            self.live.start()
         return self
 
     def __exit__(
@@ -65,7 +66,7 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         if self.bar:
-            self.bar.stop()
+            self.live.stop()
         elif kind is None:
             self._line("")
 
@@ -78,7 +79,8 @@ class Progress:
         """Tell how much is done, and a few words beside it."""
         self.done = done
         if self.bar:
-            self.bar.update(self.task, completed=done, total=self.total, note=note)
+            self.bar.update(self.task, completed=done, total=self.total)
+            self.note.plain = note
         elif done != self.total and time.monotonic() - self.line_time >= SECONDS_BETWEEN_LINES:
             self._line(note)
 

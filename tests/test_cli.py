@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -206,3 +207,35 @@ def test_the_main_job_from_the_command_line(monkeypatch, capsys, tmp_path):
     assert isinstance(json.loads((tmp_path / "drawn" / "predictions.json").read_text()), list)
     code, out, _ = call(monkeypatch, capsys, "export", "--run", "run", "--out", "export/1")
     assert code == 0 and (tmp_path / "export" / "1" / "saved_model.pb").exists()
+
+
+def test_a_training_that_is_asked_to_stop_ends_as_in_every_shell(monkeypatch, capsys, tmp_path):
+    from fcis_tf.train import loop
+    from fcis_tf.train.stopping import Stopped
+
+    def stopped(config, run):
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr(loop, "train", stopped)
+    (tmp_path / "c.yaml").touch()
+    code, _, err = call(
+        monkeypatch, capsys, "train", "--config", tmp_path / "c.yaml", "--run", tmp_path / "r"
+    )
+    assert code == 128 + signal.SIGTERM
+    assert err == "stopped by SIGTERM; the same command continues\n"
+
+
+@pytest.mark.parametrize(("causes", "status"), [([], 0), (["labels: look"], 1)])
+def test_the_sanity_check_of_a_data_set_has_a_status(monkeypatch, capsys, tmp_path, causes, status):
+    from fcis_tf.train import overfit
+
+    def checked(config, run, count):
+        return overfit.Overfit(0.5 if causes else 0.97, 40 * count, causes)
+
+    monkeypatch.setattr(overfit, "overfit", checked)
+    (tmp_path / "c.yaml").touch()
+    given = ["--config", tmp_path / "c.yaml", "--run", tmp_path / "r", "--overfit", "8"]
+    code, out, _ = call(monkeypatch, capsys, "train", *given)
+    assert code == status
+    assert f"mask AP50 {0.5 if causes else 0.97:.3f} on its own 8 images after 320 steps" in out
+    assert ("  labels: look" in out) == bool(causes)

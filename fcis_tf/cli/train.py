@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,10 +11,19 @@ from fcis_tf.cli.options import Out, Overrides, Run
 from fcis_tf.errors import FcisError
 from fcis_tf.quiet import import_tensorflow
 
+if TYPE_CHECKING:
+    from fcis_tf.config import Config
+
 
 def train(
     config: Annotated[Path, typer.Option(help="Configuration, such as configs/shapes.yaml.")],
     run: Run,
+    overfit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Only check the data: learn so many training images by heart, say 8."
+        ),
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Train on all visible devices; the same command continues an interrupted run."""
@@ -26,6 +35,9 @@ def train(
     from fcis_tf.train.stopping import Stopped
 
     try:
+        if overfit:
+            _check_data(settings, run, overfit)
+            return
         metrics = train(settings, run)
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
@@ -39,6 +51,18 @@ def train(
         print(f"best step {metrics['step']}: mask AP {metrics['mask']['AP']:.3f}")
     print(f"wrote {run}/best.weights.h5, {run}/metrics.json and TensorBoard files")
     print(f"next: fcis evaluate --run {run}")
+
+
+def _check_data(config: "Config", run: Path, count: int) -> None:
+    from fcis_tf.train.overfit import AP50, overfit
+
+    found = overfit(config, run, count)
+    print(f"mask AP50 {found.ap50:.3f} on its own {count} images after {found.steps} steps")
+    if found.causes:
+        print(f"expected {AP50} at least; look at, the likeliest first:")
+        print("\n".join(f"  {cause}" for cause in found.causes))
+        raise typer.Exit(1)
+    print("the data can be learnt; next: fcis train without --overfit")
 
 
 def import_weights(

@@ -27,6 +27,8 @@ STATISTICS = (
     "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
 )  # fmt: skip
 
+MOST_DETECTIONS = 100  # of an image that count
+
 
 @dataclass
 class Metrics:

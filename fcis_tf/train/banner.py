@@ -30,7 +30,9 @@ def banner(
     replicas = strategy.num_replicas_in_sync
     images = replicas * train.batch_size * train.accumulate
     times = f", {train.accumulate} times a step" if train.accumulate > 1 else ""
-    kinds = sorted({device.device_type for device in tf.config.list_logical_devices()})
+    kinds = {
+        tf.DeviceSpec.from_string(name).device_type for name in strategy.extended.worker_devices
+    }
     names = ", ".join(labels.names[:SHOWN]) + (", ..." if len(labels) > SHOWN else "")
     epochs = ""
     count = _report(config.data.train).get("images")
@@ -43,7 +45,7 @@ def banner(
         "data": _size(config.data.train),
         "checked": _size(config.data.validation) if config.data.validation else "not evaluated",
         "classes": f"{len(labels)}: {names}",
-        "devices": f"{replicas} of {'/'.join(kinds)}, {train.batch_size} images each{times}",
+        "devices": f"{replicas} {'/'.join(sorted(kinds))}, {train.batch_size} images each{times}",
         "steps": f"{start} of {train.steps} taken, {images} images a step{epochs}",
     }
     return "\n".join(f"{name:8} {text}" for name, text in rows.items())

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from fcis_tf.errors import FcisError
 
-FILE = re.compile(r"ckpt-(\d+)\.index")
+INDEX, PART = re.compile(r"ckpt-(\d+)\.index"), re.compile(r"ckpt-(\d+)[._]")
 
 
 class State(tf.Module):
@@ -60,10 +60,9 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, state: State, *, keep: int, write: bool, **parts: Any) -> None:
-        self.folder, self.state, self.write = folder, state, write
+        self.folder, self.state, self.keep, self.write = folder, state, keep, write
         self.newest = 0  # step of the newest checkpoint that was read or written
         self.checkpoint = tf.train.Checkpoint(state=state, **parts)
-        self.manager = tf.train.CheckpointManager(self.checkpoint, str(folder), max_to_keep=keep)
 
     def restore(self) -> None:
         """Continue from the newest checkpoint that is whole; without any, change nothing.
@@ -73,18 +72,20 @@ class Checkpoints:
         """
         numbers = checkpoint_numbers(self.folder)
         for number in numbers:
-            prefix = self.folder / f"ckpt-{number}"
+            prefix = str(self.folder / f"ckpt-{number}")
+            damage = _damage(prefix)
+            if damage:
+                print(f"{prefix}: damaged, taking the one before ({damage})", flush=True)
+                continue
             try:
-                self.checkpoint.restore(str(prefix)).assert_existing_objects_matched()
-                self.newest = int(self.state.step)
-                return
+                self.checkpoint.restore(prefix).assert_existing_objects_matched()
             except (ValueError, AssertionError) as fault:
                 raise FcisError(
                     f"{prefix}: a checkpoint of another configuration ({_line(fault)}); "
                     "name another --run"
                 ) from None
-            except tf.errors.OpError as fault:
-                print(f"{prefix}: damaged, taking the one before ({_line(fault)})", flush=True)
+            self.newest = int(self.state.step)
+            return
         if numbers:
             raise FcisError(
                 f"{self.folder}: expected a checkpoint to continue from, found {len(numbers)} "
@@ -101,14 +102,25 @@ class Checkpoints:
         if not self.write:
             return
         try:
-            self.manager.save()
+            self.folder.mkdir(exist_ok=True)
+            self.checkpoint.save(str(self.folder / "ckpt"))
         except (OSError, tf.errors.OpError) as fault:
-            for path in self.folder.glob(f"ckpt-{int(self.checkpoint.save_counter)}[._]*"):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            self._remove_all_but(checkpoint_numbers(self.folder))
             raise FcisError(
                 f"{self.folder}: cannot write the checkpoint of step {int(self.state.step)}: "
                 f"{_line(fault)}; the same command continues from the one before"
             ) from None
+        # Those with a higher number were damaged.
+        number = int(self.checkpoint.save_counter)
+        numbers = [n for n in checkpoint_numbers(self.folder) if n <= number]
+        self._remove_all_but(numbers[: self.keep])
+
+    def _remove_all_but(self, numbers: list[int]) -> None:
+        """Remove other checkpoints, and what a kill or a full disk has left of one."""
+        for path in self.folder.glob("ckpt-*"):
+            match = PART.match(path.name)
+            if match and int(match[1]) not in numbers:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     @contextlib.contextmanager
     def saved_on(self, kind: type[Exception]) -> Iterator[None]:
@@ -123,13 +135,23 @@ class Checkpoints:
 
 
 def checkpoint_numbers(folder: Path) -> list[int]:
-    """The checkpoints of a folder, the newest first.
-
-    TensorFlow's own list, the file ``checkpoint``, can be lost or damaged as any other.
-    """
-    matches = (FILE.fullmatch(path.name) for path in folder.glob("*.index"))
+    """The checkpoints of a folder, the newest first."""
+    matches = (INDEX.fullmatch(path.name) for path in folder.glob("*.index"))
     return sorted((int(match[1]) for match in matches if match), reverse=True)
 
 
+def _damage(prefix: str) -> str:
+    """Why a checkpoint cannot be read, if it cannot; all of its checksums are compared."""
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except (tf.errors.OpError, IndexError, RuntimeError) as fault:
+        return _line(fault)
+    return ""
+
+
 def _line(fault: Exception) -> str:
-    return " ".join(str(fault).split())[:160]
+    text = " ".join(str(fault).split())
+    # TensorFlow puts the names of a graph before its reason.
+    return re.sub(r"^(\{\{[^}]*\}\} ?)+", "", text)[:200]

@@ -1,8 +1,10 @@
-"""What stops a training: a record that cannot be used, and numbers that are not finite."""
+"""What stops a training: a bad record, numbers that are not finite, a full disk."""
 
 import contextlib
+import errno
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import tensorflow as tf
 
@@ -28,6 +30,25 @@ def name_damage(step: int) -> Iterator[None]:
         raise FcisError(
             f"step {step}: a training record is damaged or not as `fcis convert` writes it: "
             f"{text[:300]}"
+        ) from fault
+
+
+@contextlib.contextmanager
+def name_full_disk(run: Path) -> Iterator[None]:
+    """A disk without space is told in one line, whatever was being written.
+
+    Raises:
+        FcisError: there was none left.
+    """
+    try:
+        yield
+    except (OSError, tf.errors.ResourceExhaustedError) as fault:
+        full = (errno.ENOSPC, errno.EDQUOT)
+        if getattr(fault, "errno", None) not in full and "No space left" not in str(fault):
+            raise
+        raise FcisError(
+            f"{run}: no space left on the disk; make some, and the same command continues from the "
+            "newest checkpoint"
         ) from fault
 
 

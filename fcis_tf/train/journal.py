@@ -1,6 +1,7 @@
 """What one sees of a run: a progress line, ``metrics.jsonl`` and TensorBoard."""
 
 import json
+import math
 import resource
 import statistics
 import sys
@@ -14,7 +15,6 @@ import tensorflow as tf
 import yaml
 
 from fcis_tf.config import Config
-from fcis_tf.errors import FcisError
 from fcis_tf.files import write_whole
 from fcis_tf.progress import Progress, clock
 from fcis_tf.train.checkpoints import State
@@ -119,9 +119,13 @@ class Journal:
     def _note(self) -> str:
         """Loss terms of the newest step, share of time without data, memory."""
         newest = self.rows[-1]
-        terms = ", ".join(f"{name.replace('_', ' ')} {newest[name]:.2f}" for name in LOSSES)
+        terms: dict[str, list[str]] = {"rpn": [], "roi": []}
+        for name in LOSSES:
+            part, _, term = name.partition("_")
+            terms[part].append(f"{term} {newest[name]:.2f}")
+        parts = ", ".join(f"{part} {' '.join(values)}" for part, values in terms.items())
         wait = sum(r["data_wait"] for r in self.rows) / sum(r["seconds"] for r in self.rows)
-        return f"loss {newest['total']:.2f} ({terms}), data wait {wait:.0%}, {memory()}"
+        return f"loss {newest['total']:.2f} ({parts}), data wait {wait:.0%}, {memory()}"
 
     def _estimate(self, number: int, seconds: float) -> None:
         """After the first few steps: how long the others will take."""
@@ -150,11 +154,15 @@ class Journal:
         self.train.flush()
 
     def _write(self, row: dict[str, Any]) -> None:
-        try:
-            with self.file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as fault:
-            raise FcisError(f"{self.file}: cannot write: {fault.strerror}") from None
+        # JSON has no word for infinity, which the norm of an update that float16 leaves out can be.
+        row = {k: None if v in (math.inf, -math.inf) or v != v else v for k, v in row.items()}
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+
+
+def read_lines(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's ``metrics.jsonl``."""
+    return [json.loads(line) for line in (run / LINES).read_text().splitlines()]
 
 
 class NoJournal(Journal):

@@ -19,7 +19,7 @@ from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.transfer import start_from
 from fcis_tf.train.banner import banner
 from fcis_tf.train.checkpoints import Checkpoints, State, checkpoint_numbers
-from fcis_tf.train.faults import check_finite, name_damage
+from fcis_tf.train.faults import check_finite, name_damage, name_full_disk
 from fcis_tf.train.hosts import Hosts
 from fcis_tf.train.journal import Journal, NoJournal
 from fcis_tf.train.optimizer import build_optimizer
@@ -35,6 +35,7 @@ def train(
     *,
     resume: bool = True,
     strategy: tf.distribute.Strategy | None = None,
+    enough: float | None = None,
 ) -> dict[str, Any]:
     """Train, or continue, the run in a directory; docs/training.md says what one sees of it.
 
@@ -43,6 +44,7 @@ def train(
         run: the run directory; made if needed.
         resume: continue from the newest checkpoint; otherwise `run` must hold none.
         strategy: by default `choose_strategy()`.
+        enough: stop when an evaluation has this mask AP50.
 
     Returns:
         The content of ``metrics.json``: the metrics of the best weights.
@@ -54,12 +56,17 @@ def train(
     """
     strategy = strategy or choose_strategy()
     hosts = Hosts(strategy)
-    with hosts.together(run):
-        return _train(config, run, resume, strategy, hosts)
+    with hosts.together(run), name_full_disk(run):
+        return _train(config, run, resume, strategy, hosts, enough)
 
 
 def _train(
-    config: Config, run: Path, resume: bool, strategy: tf.distribute.Strategy, hosts: Hosts
+    config: Config,
+    run: Path,
+    resume: bool,
+    strategy: tf.distribute.Strategy,
+    hosts: Hosts,
+    enough: float | None,
 ) -> dict[str, Any]:
     config, labels = _resolve(config)
     settings = config.train
@@ -142,7 +149,7 @@ def _train(
                         validation.keep(number)
             elif number % settings.checkpoint_every == 0 and number > checkpoints.newest:
                 checkpoints.save()
-            if last:
+            if last or (enough and hosts.any(validation.ap50 >= enough)):
                 break
             if settings.patience and int(state.stale) >= settings.patience:
                 journal.say(

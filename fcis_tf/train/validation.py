@@ -56,6 +56,11 @@ class Validation:
         )
         return self.metrics.mask["AP"]
 
+    @property
+    def ap50(self) -> float:
+        """Mask AP50 of the last call, -1 before the first."""
+        return self.metrics.mask["AP50"] if self.metrics else -1.0
+
     def keep(self, step: int) -> None:
         """Save the current weights as the best, with the metrics of the last call."""
         content = {"step": step, **(self.metrics.to_dict() if self.metrics else {})}

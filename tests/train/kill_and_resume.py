@@ -103,6 +103,7 @@ class Trial:
         if during_write:
             while not any("_temp" in p.name for p in (self.killed / "checkpoints").glob("*")):
                 self.check_alive(process, last)
+                time.sleep(0.0005)
         else:
             time.sleep(self.draw.uniform(0, 1.0))
         process.send_signal(signal.SIGKILL)

@@ -1,6 +1,9 @@
 """The real loop, on a tiny data set, in a few steps."""
 
 import json
+import os
+import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -10,7 +13,9 @@ from fcis_tf.config import load_config
 from fcis_tf.draw import draw_predictions
 from fcis_tf.errors import FcisError
 from fcis_tf.inference import evaluate_run, load_run
-from fcis_tf.train import loop
+from fcis_tf.train import loop, step
+from fcis_tf.train.journal import read_lines
+from fcis_tf.train.stopping import Stopped
 from tests import fixtures
 
 TINY = [
@@ -85,29 +90,69 @@ def test_tensorboard_holds_losses_metrics_and_pictures(finished):
 
     run, _ = finished
     losses = {"rpn_class", "rpn_box", "roi_class", "roi_box", "roi_mask", "total"}
-    assert {f"loss/{name}" for name in losses} | {"learning_rate"} <= tags(run / "train")
+    others = {"learning_rate", "gradient_norm", "data_wait", "images_per_second", "configuration"}
+    assert {f"loss/{name}" for name in losses} | others <= tags(run / "train")
     assert {"mask/AP", "box/AP50", "truth_and_prediction/0"} <= tags(run / "validation")
 
 
-def test_an_interrupted_run_ends_with_the_weights_of_an_unbroken_one(
-    finished, records, tmp_path, monkeypatch
-):
-    config = configure(records, "train.steps=6", "train.checkpoint_every=2")
+def stop_at(monkeypatch, wanted, act):
+    """Do something when the loop looks at the numbers of a step."""
     check = loop.check_finite
 
-    def killed(row, step, *rest):
-        if step == 4:
-            raise KeyboardInterrupt
+    def acting(row, step, *rest):
+        if step == wanted:
+            act()
         check(row, step, *rest)
 
-    monkeypatch.setattr(loop, "check_finite", killed)
-    with pytest.raises(KeyboardInterrupt):
-        loop.train(config, tmp_path / "run", strategy=one_device())
-    monkeypatch.setattr(loop, "check_finite", check)
-    metrics = loop.train(config, tmp_path / "run", strategy=one_device())
+    monkeypatch.setattr(loop, "check_finite", acting)
+
+
+def test_a_run_asked_to_stop_continues_even_from_a_damaged_checkpoint(
+    finished, records, tmp_path, monkeypatch, capsys
+):
+    config = configure(records, "train.steps=6", "train.checkpoint_every=3")
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_at(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Stopped, match="stopped by SIGTERM; the same command continues"):
+            loop.train(config, run, strategy=one_device())
+    assert "checkpoint of step 4 in" in capsys.readouterr().out
+    assert [row["step"] for row in read_lines(run)] == [1, 2, 3, 4]
+    index = run / "checkpoints" / "ckpt-2.index"  # of step 4
+    index.write_bytes(index.read_bytes()[:100])
+    for file in (run / "train").glob("events*"):
+        file.unlink()
+    metrics = loop.train(config, run, strategy=one_device())
+    told = capsys.readouterr().out
+    assert "ckpt-2: damaged, taking the one before" in told and "3 of 6 taken" in told
     assert metrics["step"] == 6
-    for a, b in zip(weights(tmp_path / "run"), weights(finished[0]), strict=True):
+    rows = [(row["kind"], row["step"]) for row in read_lines(run)]
+    assert rows == [*(("train", n) for n in range(1, 7)), ("evaluation", 6)]
+    for a, b in zip(weights(run), weights(finished[0]), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_lost_best_weights_are_made_again(finished, records, tmp_path, capsys):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    content = (run / "best.weights.h5").read_bytes()
+    (run / "best.weights.h5").write_bytes(content[: len(content) // 2])
+    (run / "metrics.json").unlink()
+    metrics = loop.train(configure(records, "train.steps=6"), run, strategy=one_device())
+    assert "best.weights.h5: damaged; the next evaluation replaces it" in capsys.readouterr().out
+    assert metrics["mask"] == pytest.approx(finished[1]["mask"], abs=1e-6)
+    for a, b in zip(weights(run), weights(finished[0]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert [row["kind"] for row in read_lines(run)].count("evaluation") == 1
+
+
+def test_patience_ends_a_run_that_gets_no_better(records, tmp_path):
+    still = ["train.learning_rate=0", "train.ema=0", "train.evaluate_every=1"]
+    config = configure(records, "train.steps=50", "train.patience=2", *still)
+    loop.train(config, tmp_path / "run", strategy=one_device())
+    rows = [(row["kind"], row["step"]) for row in read_lines(tmp_path / "run")]
+    assert rows == [(kind, n) for n in (1, 2, 3) for kind in ("train", "evaluation")]
+    loop.train(config, tmp_path / "run", strategy=one_device())  # and stays ended
+    assert len(read_lines(tmp_path / "run")) == len(rows)
 
 
 def test_a_finished_run_is_not_trained_again(finished, records):
@@ -138,9 +183,17 @@ def test_a_training_starts_from_given_weights(finished, records, tmp_path):
         loop.train(missing, tmp_path / "other", strategy=one_device())
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_and_name(records, tmp_path):
-    config = configure(records, "train.steps=50", "train.optimizer=sgd", "train.learning_rate=1e9")
-    with pytest.raises(FcisError, match=r"step \d+: loss \w+ is (nan|inf)"):
+def test_a_loss_that_is_not_finite_stops_with_step_term_and_images(records, tmp_path, monkeypatch):
+    real = step.compute_losses
+
+    def poisoned(model, batch, train):
+        losses = real(model, batch, train)
+        bad = tf.reduce_any(batch["image_id"] == "2")
+        return losses | {"roi_box": tf.where(bad, np.nan, losses["roi_box"])}
+
+    monkeypatch.setattr(step, "compute_losses", poisoned)
+    config = configure(records, "train.steps=50", "train.steps_per_call=3")
+    with pytest.raises(FcisError, match=r"step \d+: loss roi_box is nan on images 2; checkpoints"):
         loop.train(config, tmp_path / "run", strategy=one_device())
     assert not (tmp_path / "run" / "best.weights.h5").exists()
 
@@ -156,6 +209,9 @@ def test_a_run_of_another_configuration_is_refused(finished, records):
 def test_faults_of_the_configuration_are_named(records, tmp_path):
     with pytest.raises(FcisError, match="data.train: no training records configured"):
         loop.train(load_config(None, TINY), tmp_path / "run")
+    with pytest.raises(FcisError, match="train.patience: there is no AP to wait for"):
+        changes = ["train.patience=1", "data.validation=null"]
+        loop.train(configure(records, *changes), tmp_path / "run")
     with pytest.raises(FcisError, match="model.classes: 7 configured, the labels have 3"):
         loop.train(configure(records, "model.classes=7"), tmp_path / "run")
 
