@@ -258,8 +258,8 @@ def test_a_service_makes_the_same_batches(folder):
     dispatcher = service.DispatchServer()
     address = dispatcher.target.split("://")[1]
     worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=address))
-    served = batches(folder, 20, service=dispatcher.target)
-    assert same(served, batches(folder, 20))
+    served = batches(folder, 6, service=dispatcher.target)
+    assert same(served, batches(folder, 6))
     del worker
 
 
