@@ -15,18 +15,15 @@ class Slow:
 
     config = load_config(None, [*fixtures.TINY, "predict.batch_size=2"])
 
-    def __init__(self):
-        self.pause = 1.0
-
-    def batch(self, batch):
-        time.sleep(self.pause)
-        self.pause = 0.05
-        for height, width in np.asarray(batch["original_size"]):
+    def records(self, folder, labels):
+        for number, record in enumerate(read_records(folder)):
+            if number % 2 == 0:
+                time.sleep(0.05 if number else 1.0)
             yield Instances(
                 np.zeros((0, 4), np.float32),
                 np.zeros(0, np.int32),
                 np.zeros(0, np.float32),
-                np.zeros((0, height, width), bool),
+                np.zeros((0, record.height, record.width), bool),
             )
 
 
