@@ -1,8 +1,10 @@
 """Where a training runs, and that it can be repeated."""
 
+import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +26,7 @@ TINY = [
     "train.learning_rate=1e-3",
 ]
 REPEATED = ["train.steps=10", "train.deterministic=true", "data.color_jitter=0.2", "train.ema=0.5"]
+LONG = 900  # s; on a free machine they need 20
 ONE_DEVICE = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -66,7 +69,7 @@ def one_process(records, tmp_path_factory):
         for name in ("first", "second")
     ]
     for process in started:
-        _, told = process.communicate(timeout=300)
+        _, told = process.communicate(timeout=LONG)
         assert process.returncode == 0, told
     return [fixtures.read_h5(runs / name / "best.weights.h5") for name in ("first", "second")]
 
@@ -110,13 +113,20 @@ def launch(command):
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
         two.bind(("127.0.0.1", port + 1))
-    return subprocess.run(
+    process = subprocess.Popen(
         ["bash", "scripts/launch_workers.sh", "2", *command],
-        env={**ONE_DEVICE, "PORT": str(port), "GRACE": "100"},
-        capture_output=True,
+        env={**ONE_DEVICE, "PORT": str(port), "GRACE": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
+        start_new_session=True,
     )
+    try:
+        told = process.communicate(timeout=LONG)
+    finally:  # workers may ignore all but KILL
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, *told)
 
 
 def dies(folder, step):
