@@ -83,14 +83,13 @@ def export(
 
 def _refuse_unfit(config: Config) -> None:
     settings = config.predict
-    unfit = {"scales": settings.scales, "ensemble": settings.ensemble, "tile": settings.tile}
-    for key, value in unfit.items():
+    kept = {"scales": settings.scales, "tile": settings.tile, "ensemble": settings.ensemble}
+    for key, value in kept.items():
         if value:
+            off = "[]" if key == "ensemble" else "null"
             raise FcisError(
-                f"predict.{key}: an exported model is one network at one scale; "
-                f"add predict.{key}=null"
-                if key != "ensemble"
-                else f"predict.{key}: an exported model is one network; add predict.ensemble=[]"
+                f"predict.{key}: an exported model is one network that sees an image once, whole; "
+                f"add predict.{key}={off}"
             )
 
 

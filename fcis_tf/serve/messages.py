@@ -1,7 +1,7 @@
 """The messages of TensorFlow Serving's prediction service, as far as a client needs them.
 
-They are declared here, field numbers as in tensorflow_serving/apis, because the package that has them
-requires the GPU build of TensorFlow beside the one that is installed; so clients need no TensorFlow.
+They are declared here, with the field numbers of tensorflow_serving/apis: the package that has them
+requires the GPU build of TensorFlow, even beside the CPU build. So clients need no TensorFlow.
 """
 
 from typing import Any
@@ -109,6 +109,6 @@ def array(tensor: Any) -> np.ndarray:
     values = next((list(v) for v in (getattr(tensor, f) for f in fields) if v), [0])
     # A last value that repeats is sent once.
     size = int(np.prod(shape, dtype=np.int64))
-    filled = np.full(size, values[-1], kind)
+    filled: np.ndarray = np.full(size, values[-1], kind)
     filled[: len(values)] = values[:size]
     return filled.reshape(shape)

@@ -70,7 +70,12 @@ def model_card(labels: Labels, metrics: dict[str, Any] | None, card: dict[str, A
     lines += ["", "## Classes", "", ", ".join(labels.names), "", "## Metrics", ""]
     if metrics is None:
         return "\n".join([*lines, "None: the run has no metrics.json."]) + "\n"
-    lines += [f"Validation, at step {metrics.get('step')}.", "", "| | mask | box |", "|---|---|---|"]
+    lines += [
+        f"Validation, at step {metrics.get('step')}.",
+        "",
+        "| | mask | box |",
+        "|---|---|---|",
+    ]
     mask, box = metrics.get("mask", {}), metrics.get("box", {})
     lines += [f"| {name} | {mask[name]:.3f} | {box.get(name, -1):.3f} |" for name in mask]
     return "\n".join([*lines, "", "-1: there are no objects of this size."]) + "\n"

@@ -4,6 +4,7 @@ Names and meanings of the outputs follow TensorFlow's Object Detection API.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -28,9 +29,9 @@ class Served(tf.Module):
     =========================  ============  ======================================================
     detection_boxes            (B, D, 4)     float32 (y0, x0, y1, x1), fractions of height and width
     detection_scores           (B, D)        float32, 0 in empty slots
-    detection_classes          (B, D)        float32, raw category id of labels.json, 0 in empty slots
+    detection_classes          (B, D)        float32, raw category id as in labels.json, or 0
     detection_masks            (B, D, M, M)  uint8 0 or 1 in the frame of each box
-    detection_masks_png_bytes  (B, D)        string, PNG of the mask's pixels in ``detection_windows``
+    detection_masks_png_bytes  (B, D)        string, PNG of the mask in ``detection_windows``
     detection_windows          (B, D, 4)     int32 (y0, x0, y1, x1), pixels of the image
     num_detections             (B,)          float32
     image_size                 (B, 2)        int32 height and width that all of this refers to
@@ -55,8 +56,11 @@ class Served(tf.Module):
         upright: bool,
     ) -> None:
         super().__init__()
-        self.model, self.resizing = model, resizing(config)
-        self.upload = {"max_pixels": max_pixels, "upright": upright}
+        # A tracked Keras variable is saved as a copy, and a session restores the copy alone; so
+        # TensorFlow's own variables are tracked and the model is not.
+        self.weights = [variable.value for variable in model.variables]
+        self.detect, self.resizing = model.detect, resizing(config)
+        self.upload: dict[str, Any] = {"max_pixels": max_pixels, "upright": upright}
         self.mask_threshold = config.predict.mask_threshold
         self.category_ids = tf.constant([0, *category_ids], tf.float32)
 
@@ -67,8 +71,8 @@ class Served(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def compact(self, inputs: Tensor) -> dict[str, Tensor]:
-        """As `image_bytes`, without ``detection_masks``: the reply that is worth sending as JSON."""
-        return {k: v for k, v in self._files(inputs).items() if k != BOX_FRAME_MASKS}
+        """As `image_bytes`, without ``detection_masks``: a reply small enough for JSON."""
+        return {k: v for k, v in self.image_bytes(inputs).items() if k != BOX_FRAME_MASKS}
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="inputs")])
     def images(self, inputs: Tensor) -> dict[str, Tensor]:
@@ -118,7 +122,9 @@ class Served(tf.Module):
             lambda: self._find(pixels.gather(good), scales, originals),
             lambda: self._one_by_one(lambda n: pixels.read(good[n]), scales, originals),
         )
-        slots = tf.where(errors == "", tf.cumsum(tf.cast(errors == "", tf.int32)) - 1, tf.size(good))
+        slots = tf.where(
+            errors == "", tf.cumsum(tf.cast(errors == "", tf.int32)) - 1, tf.size(good)
+        )
         return {name: _spread(v, slots) for name, v in found.items()} | {"image_error": errors}
 
     def _one_by_one(
@@ -145,7 +151,7 @@ class Served(tf.Module):
     def _find(self, pixels: Tensor, scale: Tensor, original: Tensor) -> dict[str, Tensor]:
         """Detections in images (B, H, W, 3) of one size, all of them of known size ``original``."""
         size = tf.tile(tf.cast(tf.shape(pixels)[1:3], tf.float32)[None], [tf.shape(pixels)[0], 1])
-        found = self.model.detect(pixels, size, scale, original)
+        found = self.detect(pixels, size, scale, original)
         # Empty slots go to the end; a vote can leave one in the middle.
         order = tf.argsort(tf.cast(found.valid, tf.int32), direction="DESCENDING", stable=True)
         boxes, scores, labels, votes, taken = (tf.gather(p, order, batch_dims=1) for p in found)

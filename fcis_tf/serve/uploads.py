@@ -1,7 +1,8 @@
 """Image files that strangers send, read inside the graph so that a bad one is only its own fault.
 
-A decoder that raises fails the whole batch, and a server batches requests of different people. Here
-a file gives pixels or an error text, and the size that its header states is checked before decoding.
+A decoder that raises fails the whole batch, and a server batches requests of different people.
+Here a file gives pixels or an error text, and the size that its header states is checked before it
+is decoded.
 """
 
 from collections.abc import Callable
@@ -91,13 +92,15 @@ def refused(encoded: Tensor, max_pixels: int) -> Tensor:
     too_large = tf.strings.join(
         [stated[0], " x ", stated[1], f" pixels; expected at most {max_pixels} in all"]
     )
-    size_fault = tf.where(tf.reduce_any(size <= 0), DAMAGED, tf.where(area > max_pixels, too_large, ""))
+    size_fault = tf.where(
+        tf.reduce_any(size <= 0), DAMAGED, tf.where(area > max_pixels, too_large, "")
+    )
     kind_fault = tf.where(tf.strings.length(encoded) == 0, "an empty file", "neither JPEG nor PNG")
     return tf.where(tf.logical_or(jpeg, png), size_fault, kind_fault)
 
 
 def exif_orientation(encoded: Tensor) -> Tensor:
-    """EXIF orientation () int32 of a file, 1 to 8; 1 where a JPEG states none, and of other files."""
+    """EXIF orientation () int32 of a JPEG, 1 to 8; 1 where it states none."""
     start = tf.strings.substr(tf.strings.join([encoded, PADDING]), 0, EXIF_REACH)
     data = tf.cast(tf.io.decode_raw(start, tf.uint8), tf.int32)
     last = tf.size(data) - 1
@@ -119,7 +122,9 @@ def exif_orientation(encoded: Tensor) -> Tensor:
     def goes_on(at: Tensor) -> Tensor:
         # Segments of applications and comments come before all that matters to the pixels.
         marker = number(at, 2, big_endian)
-        skipped = tf.logical_or(tf.logical_and(marker >= 0xFFE0, marker <= 0xFFEF), marker == 0xFFFE)
+        skipped = tf.logical_or(
+            tf.logical_and(marker >= 0xFFE0, marker <= 0xFFEF), marker == 0xFFFE
+        )
         return tf.logical_and(tf.logical_and(at < last, skipped), tf.logical_not(is_exif(at)))
 
     def following(at: Tensor) -> tuple[Tensor]:

@@ -1,4 +1,4 @@
-"""A stand-in for tensorflow_model_server, to test clients and exports where the binary is not at hand.
+"""A stand-in for tensorflow_model_server, to test clients and exports where it is not at hand.
 
 It speaks gRPC through the stubs of tensorflow-serving-api and REST by the rules of TensorFlow
 Serving, runs the SavedModel in a session, batches, and replays the warm-up requests. When it is
@@ -44,7 +44,9 @@ class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             key, wanted = request.model_spec.signature_name, list(request.output_filter)
             found = self.model.predict(key, inputs, wanted)
         except Refused as fault:
-            context.abort(getattr(grpc.StatusCode, fault.code, grpc.StatusCode.INTERNAL), str(fault))
+            context.abort(
+                getattr(grpc.StatusCode, fault.code, grpc.StatusCode.INTERNAL), str(fault)
+            )
         response = predict_pb2.PredictResponse()
         response.model_spec.name, response.model_spec.signature_name = self.model.name, key
         response.model_spec.version.value = self.model.version

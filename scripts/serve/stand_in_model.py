@@ -204,7 +204,7 @@ class Batcher:
                 if len(shapes) > 1:
                     raise Refused(
                         "INVALID_ARGUMENT",
-                        "Tensors from different tasks have different shapes and padding is turned off",
+                        "Tensors of different tasks have different shapes, and padding is off",
                     )
                 names = batch[0].inputs
                 merged = {n: np.concatenate([task.inputs[n] for task in batch]) for n in names}

@@ -19,7 +19,9 @@ HTTP = {
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
 }
-PATH = re.compile(r"/v1/models/(?P<model>[^/:]+)(/versions/(?P<version>\d+))?(?P<what>:predict|/metadata)?")
+PATH = re.compile(
+    r"/v1/models/(?P<model>[^/:]+)(/versions/(?P<version>\d+))?(?P<what>:predict|/metadata)?"
+)
 
 
 def read_request(body: bytes, model: Model) -> tuple[str, dict[str, np.ndarray], str]:
@@ -40,7 +42,9 @@ def read_request(body: bytes, model: Model) -> tuple[str, dict[str, np.ndarray],
     inputs = model.signature(key).inputs
     kinds = {name: tf.as_dtype(info.dtype) for name, info in inputs.items()}
     if "instances" in content and "inputs" in content:
-        raise _invalid("JSON Value: Not formatted correctly expecting only one of 'inputs' or 'instances'")
+        raise _invalid(
+            "JSON Value: Not formatted correctly expecting only one of 'inputs' or 'instances'"
+        )
     if "instances" in content:
         return key, _rows(content["instances"], kinds), "row"
     if "inputs" in content:
@@ -205,7 +209,9 @@ class Handler(BaseHTTPRequestHandler):
                 for key, one in model.signatures.items()
             }
             spec = {"name": model.name, "version": str(model.version)}
-            return json.dumps({"model_spec": spec, "metadata": {"signature_def": signatures}}).encode()
+            return json.dumps(
+                {"model_spec": spec, "metadata": {"signature_def": signatures}}
+            ).encode()
         state = {
             "version": str(model.version),
             "state": "AVAILABLE",
