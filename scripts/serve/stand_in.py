@@ -10,17 +10,20 @@ python scripts/serve/stand_in.py --base export [--batching export/batching_param
 
 import argparse
 import json
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from stand_in_model import Model, Refused
-from stand_in_rest import Server
+# The model must not need what it was made with: importing these fails from here on.
+sys.modules |= dict.fromkeys(("keras", "tf_keras", "fcis_tf"))
 
-import grpc  # isort: skip
-import tensorflow as tf  # isort: skip
-from tensorflow_serving.apis import (  # isort: skip
+import grpc  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from stand_in_model import Model, Refused  # noqa: E402
+from stand_in_rest import Server  # noqa: E402
+from tensorflow_serving.apis import (  # noqa: E402
     get_model_status_pb2,
     model_service_pb2_grpc,
     predict_pb2,

@@ -9,12 +9,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# The model must not need what it was made with: importing these fails from here on.
-sys.modules |= dict.fromkeys(("keras", "tf_keras", "fcis_tf"))
-
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from tensorflow_serving.apis import prediction_log_pb2  # noqa: E402
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 
