@@ -58,7 +58,8 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
         "sbd": ["scipy"],
         "video": ["av>=12"],
-        "test": ["pytest>=8", "av>=12", "scipy"],
+        "serve": ["grpcio"],  # gRPC of `fcis predict --server`; REST needs nothing
+        "test": ["pytest>=8", "av>=12", "grpcio", "scipy"],
         "dev": [
             "import-linter==2.16",
             "mypy==2.4.1",

@@ -2,7 +2,7 @@
 
 python scripts/serve/costs.py --config configs/fcis_r101_coco.yaml [--batch 8] [--rounds 3]
 
-Random weights that give 100 detections in 600 x 1000 pixels of noise, as `fcis benchmark` uses them;
+Random weights that give 100 detections in 600 x 1000 pixels of noise, as in `fcis benchmark`;
 masks of noise are harder to pack than those of objects. The two take turns in every round.
 """
 
