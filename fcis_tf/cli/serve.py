@@ -13,8 +13,12 @@ def export(
     run: Run,
     out: Annotated[Path, typer.Option(help="Version folder, such as export/1.")],
     max_pixels: Annotated[
-        int, typer.Option(min=1, help="Larger image files are refused before they are decoded.")
-    ] = 25_000_000,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Larger image files are refused before they are decoded; default 25 million.",
+        ),
+    ] = None,
     upright: Annotated[
         bool, typer.Option("--upright/--as-stored", help="Turn JPEGs as their EXIF says.")
     ] = True,

@@ -23,7 +23,7 @@ def export(
     out: Path,
     *,
     overrides: tuple[str, ...] = (),
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     upright: bool = True,
 ) -> list[str]:
     """Write the SavedModel of a run into a version folder, such as ``export/1``.
@@ -37,7 +37,8 @@ def export(
         run: run directory.
         out: version folder; its name must be a number, as TensorFlow Serving wants it.
         overrides: of the configuration.
-        max_pixels: image files of more pixels are refused before they are decoded.
+        max_pixels: image files of more pixels are refused before they are decoded; by default what
+            the network sees of them has at most MAX_PIXELS too.
         upright: turn and mirror JPEGs as their EXIF orientation says.
 
     Returns:
@@ -55,6 +56,8 @@ def export(
         )
     config, labels, model = load_run(run, overrides, ops="stock")
     _refuse_unfit(config)
+    if max_pixels is None:
+        max_pixels = int(MAX_PIXELS / max(config.data.validation_factor or 1.0, 1.0) ** 2)
     served = Served(fold(model), config, labels.ids, max_pixels=max_pixels, upright=upright)
     partial = out.with_name(f"partial.{out.name}")
     shutil.rmtree(partial, ignore_errors=True)
