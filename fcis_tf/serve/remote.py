@@ -20,6 +20,7 @@ from fcis_tf.sources import find_files
 from fcis_tf.video import is_video
 
 AS_THEY_ARE = (b"\xff\xd8\xff", b"\x89PNG")  # how the files begin that a server takes
+NAMED_SO = (".jpg", ".jpeg", ".png")  # whatever they hold, the server says what is wrong with it
 
 
 def predict_remotely(
@@ -67,6 +68,8 @@ def predict_remotely(
     with Client(url, **connection) as client:
         answers = client.stream(_uploads(files))
         for done, ((file, upload), answer) in enumerate(answers, start=1):
+            if progress:
+                progress(done, len(files))
             if not isinstance(answer, Answer):
                 faults.append(f"{file}: {str(answer).partition(': ')[2]}")
                 continue
@@ -79,8 +82,6 @@ def predict_remotely(
             if label_maps:
                 written.append(out / f"{file.stem}_labels.png")
                 visualize.save_png(written[-1], label_map(shown, answer.height, answer.width))
-            if progress:
-                progress(done, len(files))
     coco.save_results(found, out / "predictions.json")
     if faults:
         others = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
@@ -91,14 +92,11 @@ def predict_remotely(
 def _uploads(files: Sequence[Path]) -> Iterator[tuple[tuple[Path, bytes], bytes]]:
     for file in files:
         upload = file.read_bytes()
-        if upload and not upload.startswith(AS_THEY_ARE) and file.suffix.lower() not in _SENT:
+        if upload and not upload.startswith(AS_THEY_ARE) and file.suffix.lower() not in NAMED_SO:
             buffer = io.BytesIO()
             Image.fromarray(read_image(file)).save(buffer, "PNG")
             upload = buffer.getvalue()
         yield (file, upload), upload
-
-
-_SENT = (".jpg", ".jpeg", ".png")  # whatever they hold, the server says what is wrong with it
 
 
 def _segments(answer: Answer, labels: Labels | None) -> tuple[list[Segment], Labels]:
