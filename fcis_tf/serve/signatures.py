@@ -77,7 +77,7 @@ class Served(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="inputs")])
     def images(self, inputs: Tensor) -> dict[str, Tensor]:
         """RGB images of one size."""
-        _refuse_empty(inputs)
+        inputs = _not_empty(inputs)
         count, size = tf.shape(inputs)[0], tf.shape(inputs)[1:3]
         pixels, scales = tf.map_fn(
             lambda image: network_input(image, **self.resizing),
@@ -91,7 +91,7 @@ class Served(tf.Module):
         return found | {"image_error": tf.fill([count], "")}
 
     def _files(self, files: Tensor) -> dict[str, Tensor]:
-        _refuse_empty(files)
+        files = _not_empty(files)
         count = tf.shape(files)[0]
         arrays = (
             tf.TensorArray(tf.float32, count, infer_shape=False, element_shape=[None, None, 3]),
@@ -174,10 +174,12 @@ class Served(tf.Module):
         }
 
 
-def _refuse_empty(inputs: Tensor) -> None:
-    tf.debugging.assert_positive(
+def _not_empty(inputs: Tensor) -> Tensor:
+    check = tf.debugging.assert_positive(
         tf.shape(inputs)[0], "inputs: expected at least one image, found an empty batch"
     )
+    with tf.control_dependencies([check]):  # before all that fails on an empty batch in its own way
+        return tf.identity(inputs)
 
 
 def _spread(values: Tensor, slots: Tensor) -> Tensor:

@@ -184,7 +184,7 @@ def test_what_lies_in_and_beside_the_version_folder(exported):
         ("best", (), "best/1"),
         ("2", ("predict.scales=[1,2]",), "predict.scales=null"),
         ("2", ("predict.ensemble=[other]",), r"predict.ensemble=\[\]"),
-        ("2", ("predict.tile=64",), "predict.tile=null"),
+        ("2", ("predict.tile=100",), "predict.tile=null"),
     ],
 )
 def test_what_cannot_be_exported(exported, name, overrides, text):
