@@ -60,7 +60,8 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.20,<2.22"],
         "sbd": ["scipy"],
         "video": ["av>=12"],
-        "test": ["pytest>=8", "av>=12", "scipy"],
+        "serve": ["grpcio"],  # gRPC of `fcis predict --server`; REST needs nothing
+        "test": ["pytest>=8", "av>=12", "grpcio", "scipy"],
         # What Model Garden imports; scripts/peer_environment.sh adds Model Garden itself.
         "garden": [
             "gin-config",

@@ -44,6 +44,12 @@ ensure_installed() {  # ensure_installed EXTRAS: install the project, once for e
     echo "installing fcis_tf[$1] into .venv; a minute or two the first time" >&2
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$1]" ||
       fail "pip could not install fcis_tf[$1]; if it misses a compiler or Python.h: apt-get install build-essential python3-dev"
+    # It requires TensorFlow's GPU package by name, whose files would lie over those of the CPU's.
+    case $1 in *test*)
+      .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+        "tensorflow-serving-api==2.21.*" || fail "pip could not install tensorflow-serving-api"
+      ;;
+    esac
     rm -f .venv/fcis-"$1"-*
     touch "$stamp"
   fi

@@ -63,6 +63,9 @@ def test_every_command_has_help(name):
         (["evaluate", "--run", "R", "--images", "I"], "--images does not go with --run"),
         (["evaluate", "--results", "r", "train.steps=3"], "KEY=VALUE does not go with --results"),
         (["evaluate", "--results", "absent.json", "--annotations", "a.json"], "a.json: no such"),
+        (["predict", "--out", "o", "a.jpg"], "expected --run RUN or --server URL"),
+        (["predict", "--server", "u", "--out", "o", "a", "--score-maps"], "--score-maps and --set"),
+        (["check-export", "absent"], "absent: not a SavedModel"),
         (["predict", "--run", "absent", "--out", "o", "absent.jpg"], "absent.jpg: no such file"),
         (["export", "--run", "absent", "--out", "o"], "absent: not a run directory"),
         (["inspect", "absent", "--out", "o"], "absent"),
@@ -147,7 +150,8 @@ def test_options_reach_the_functions(monkeypatch, capsys):
     metrics = types.SimpleNamespace(table=lambda: "the table")
     monkeypatch.setattr("fcis_tf.inference.evaluate_run", record("evaluate", metrics))
     monkeypatch.setattr("fcis_tf.draw.draw_predictions", record("predict", [1, 2]))
-    monkeypatch.setattr("fcis_tf.serve.export.export", record("export", None))
+    monkeypatch.setattr("fcis_tf.serve.remote.predict_remotely", record("remote", [1]))
+    monkeypatch.setattr("fcis_tf.serve.export.export", record("export", ["Conv2D"]))
 
     code, out, _ = call(
         monkeypatch, capsys, "evaluate", "--run", "R", "--limit", 5, "--report", "page",
@@ -171,10 +175,22 @@ def test_options_reach_the_functions(monkeypatch, capsys):
     assert list(named["overrides"]) == ["predict.voting=none", "predict.max_detections=9"]
 
     code, out, _ = call(
-        monkeypatch, capsys, "export", "--run", "R", "--out", "E/3", "predict.voting=soft"
-    )
+        monkeypatch, capsys, "predict", "--server", "http://h:1", "--out", "P", "a.jpg",
+        "--deadline", 5, "--model", "net", "--label-maps", "--limit", 3,
+    )  # fmt: skip
+    positional, named = calls["remote"]
+    assert code == 0 and "wrote 1 pictures" in out
+    assert (positional[0], [str(path) for path in positional[1]]) == ("http://h:1", ["a.jpg"])
+    assert (named["deadline"], named["model"], named["labels"]) == (5.0, "net", None)
+    assert (named["label_maps"], named["pictures"], named["limit"]) == (True, True, 3)
+
+    code, out, _ = call(
+        monkeypatch, capsys, "export", "--run", "R", "--out", "E/3", "predict.voting=soft",
+        "--as-stored", "--max-pixels", 99,
+    )  # fmt: skip
     assert code == 0 and "E/3" in out
     assert list(calls["export"][1]["overrides"]) == ["predict.voting=soft"]
+    assert (calls["export"][1]["upright"], calls["export"][1]["max_pixels"]) == (False, 99)
 
 
 @pytest.mark.parametrize("sound", [True, False])

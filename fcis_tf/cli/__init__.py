@@ -29,6 +29,7 @@ app.command("import-weights")(train.import_weights)
 app.command()(use.evaluate)
 app.command()(use.predict)
 app.command()(serve.export)
+app.command("check-export")(serve.check_export)
 app.command()(environment.benchmark)
 app.command()(environment.doctor)
 

@@ -1,4 +1,4 @@
-"""Commands for serving: export."""
+"""Commands for serving: export, check-export."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,14 +12,37 @@ from fcis_tf.quiet import import_tensorflow
 def export(
     run: Run,
     out: Annotated[Path, typer.Option(help="Version folder, such as export/1.")],
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Larger image files are refused before they are decoded; default 25 million.",
+        ),
+    ] = None,
+    upright: Annotated[
+        bool, typer.Option("--upright/--as-stored", help="Turn JPEGs as their EXIF says.")
+    ] = True,
     overrides: Overrides = None,
 ) -> None:
     """Write a SavedModel of stock TensorFlow operations, ready for TensorFlow Serving."""
     import_tensorflow()
     from fcis_tf.serve.export import export
 
-    export(run, out, overrides=tuple(overrides or ()))
-    print(f"wrote {out} with the signatures serving_default (image files) and images (uint8)")
-    print(
-        f"next: tensorflow_model_server --model_name=fcis --model_base_path={out.resolve().parent}"
+    used = export(
+        run, out, overrides=tuple(overrides or ()), max_pixels=max_pixels, upright=upright
     )
+    print(f"wrote {out}: {len(used)} kinds of operations, all of them in a stock server")
+    print("signatures: serving_default and compact (image files), images (uint8)")
+    print(f"next: bash scripts/serve/start.sh {out.parent}")
+
+
+def check_export(
+    saved_model: Annotated[Path, typer.Argument(help="Version folder, such as export/1.")],
+) -> None:
+    """List the operations of a SavedModel; fails on any that a stock server lacks."""
+    import_tensorflow()
+    from fcis_tf.serve.ops_check import check_operations
+
+    used = check_operations(saved_model)
+    print("\n".join(used))
+    print(f"{len(used)} kinds of operations, all of them in a stock tensorflow_model_server")

@@ -1,11 +1,11 @@
 """Commands that use a run: evaluate, predict."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from fcis_tf.cli.options import Out, Overrides, Run
+from fcis_tf.cli.options import Out, Overrides
 from fcis_tf.errors import FcisError
 from fcis_tf.quiet import import_tensorflow
 
@@ -106,11 +106,26 @@ def evaluate(
 
 
 def predict(
-    run: Run,
     out: Out,
     paths: Annotated[
         list[Path], typer.Argument(help="Images, folders, patterns in quotes, and videos.")
     ],
+    run: Annotated[Path | None, typer.Option(help="Run directory.")] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Ask a server instead: http://HOST:8501 (REST) or grpc://HOST:8500.",
+        ),
+    ] = None,
+    model: Annotated[str, typer.Option(help="Name of the model on the server.")] = "fcis",
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="With --server: labels.json, for the names of the classes."),
+    ] = None,
+    deadline: Annotated[
+        float, typer.Option(min=0.1, help="Seconds a server may take, with all attempts.")
+    ] = 60.0,
     score: Annotated[float, typer.Option(min=0, max=1, help="Least score drawn.")] = 0.5,
     pictures: Annotated[
         bool, typer.Option("--pictures/--no-pictures", help="Draw the instances over the images.")
@@ -133,22 +148,47 @@ def predict(
     ] = None,
 ) -> None:
     """Draw the instances of images; also writes them as COCO json."""
+    if (run is None) == (server is None):
+        raise FcisError("predict: expected --run RUN or --server URL, one of them")
     import_tensorflow()
-    from fcis_tf.draw import draw_predictions
     from fcis_tf.progress import Progress
 
+    common: dict[str, Any] = {
+        "score": score,
+        "pictures": pictures,
+        "label_maps": label_maps,
+        "limit": limit,
+    }
     with Progress("predicting") as progress:
-        written = draw_predictions(
-            run,
-            paths,
-            out,
-            score=score,
-            pictures=pictures,
-            label_maps=label_maps,
-            score_maps=score_maps,
-            limit=limit,
-            overrides=overrides or (),
-            progress=progress,
-        )
+        if server is not None:
+            if score_maps or overrides:
+                raise FcisError("predict: --score-maps and --set need --run, not --server")
+            from fcis_tf.labels import Labels
+            from fcis_tf.serve.remote import predict_remotely
+
+            written = predict_remotely(
+                server,
+                paths,
+                out,
+                labels=Labels.load(labels) if labels else None,
+                model=model,
+                deadline=deadline,
+                progress=progress,
+                **common,
+            )
+        else:
+            from fcis_tf.draw import draw_predictions
+
+            assert run is not None
+            written = draw_predictions(
+                run,
+                paths,
+                out,
+                score_maps=score_maps,
+                overrides=overrides or (),
+                progress=progress,
+                **common,
+            )
     print(f"wrote {len(written)} pictures and predictions.json to {out}")
-    print(f"next: fcis export --run {run} --out export/1")
+    if run is not None:
+        print(f"next: fcis export --run {run} --out export/1")
