@@ -67,7 +67,7 @@ def test_every_command_has_help(name):
         (["predict", "--server", "u", "--out", "o", "a", "--score-maps"], "--score-maps and --set"),
         (["check-export", "absent"], "absent: not a SavedModel"),
         (["predict", "--run", "absent", "--out", "o", "absent.jpg"], "absent.jpg: no such file"),
-        (["export", "--run", "absent", "--out", "o"], "absent: not a run directory"),
+        (["export", "--run", "absent", "--out", "o/1"], "absent: not a run directory"),
         (["inspect", "absent", "--out", "o"], "absent"),
         (["shapes", "out", "--size", "3"], "--size at least 64"),
         (
