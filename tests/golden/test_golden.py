@@ -22,7 +22,7 @@ from fcis_tf.model.postprocess_released import postprocess_released
 from fcis_tf.model.rpn import propose
 from fcis_tf.ops.ps_assembly import ps_roi_pool
 from fcis_tf.structures import AnchorTargets, Maps, Proposals, RoiTargets, Rpn
-from fcis_tf.train.loop import mirrored_strategy
+from fcis_tf.train.strategy import mirrored_strategy
 from fcis_tf.train.losses import keep_hardest, roi_losses, rpn_losses
 from fcis_tf.train.optimizer import build_optimizer
 from fcis_tf.train.step import TrainStep
