@@ -22,10 +22,10 @@ from fcis_tf.model.postprocess_released import postprocess_released
 from fcis_tf.model.rpn import propose
 from fcis_tf.ops.ps_assembly import ps_roi_pool
 from fcis_tf.structures import AnchorTargets, Maps, Proposals, RoiTargets, Rpn
-from fcis_tf.train.strategy import mirrored_strategy
 from fcis_tf.train.losses import keep_hardest, roi_losses, rpn_losses
 from fcis_tf.train.optimizer import build_optimizer
 from fcis_tf.train.step import TrainStep
+from fcis_tf.train.strategy import mirrored_strategy
 from fcis_tf.train.targets import anchor_targets, roi_targets
 from tests.golden import layout
 
@@ -413,7 +413,7 @@ def test_trajectory(narrow, close, devices):
     names = ("rpn_class", "rpn_box", "roi_class", "roi_mask", "roi_box")
     assert len(arrays["losses"]) == 5
     for expected in arrays["losses"].mean(1):
-        losses = step(batches)
+        (losses,) = step(batches)
         close("trajectory, losses", [losses[name] for name in names], expected)
     prefix = "final_"
     final = {n.removeprefix(prefix): v for n, v in arrays.items() if n.startswith(prefix)}
