@@ -32,6 +32,7 @@ def draw_predictions(
     label_maps: bool = False,
     score_maps: bool = False,
     limit: int | None = None,
+    upright: bool = True,
     overrides: Sequence[str] = (),
     progress: Any = None,
 ) -> list[Path]:
@@ -50,6 +51,7 @@ def draw_predictions(
             instance, 1 being the best, or 0.
         score_maps: draw the maps behind the best instance of each image; not of videos.
         limit: only so many images and frames.
+        upright: turn and mirror images as their EXIF orientation says, for people see them so.
         overrides: of the configuration.
         progress: called with (done, total) images.
 
@@ -65,7 +67,7 @@ def draw_predictions(
     results: list[dict] = []
     with ExitStack() as stack:
         video = None  # the file whose frames are being written
-        stream = predict_stream(predictor, first(read_pictures(files), limit))
+        stream = predict_stream(predictor, first(read_pictures(files, upright=upright), limit))
         for done, (picture, found) in enumerate(stream, start=1):
             file, height, width = picture.file, *picture.image.shape[:2]
             results += segment_results(picture.name, found, height, width, labels)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fcis_tf.config import Config, load_config
 from fcis_tf.data.images import to_rgb
@@ -174,15 +174,20 @@ def record_images(records: str | Path) -> Fetch:
     return fetch
 
 
-def read_image(source: Path | io.BytesIO, name: str = "") -> np.ndarray:
-    """An image file, or its bytes, as uint8 (H, W, 3) RGB in its stored orientation.
+def read_image(source: Path | io.BytesIO, name: str = "", *, upright: bool = False) -> np.ndarray:
+    """An image file, or its bytes, as uint8 (H, W, 3) RGB.
+
+    Args:
+        source: the file.
+        name: what an error message calls it; by default `source`.
+        upright: turn and mirror it as its EXIF orientation says; by default it is as it is stored.
 
     Raises:
         FcisError: not an image, or a damaged one.
     """
     try:
         with Image.open(source) as image:
-            return np.asarray(to_rgb(image))
+            return np.asarray(to_rgb(ImageOps.exif_transpose(image) if upright else image))
     except FileNotFoundError:
         raise FcisError(f"{source}: no such file") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:

@@ -60,14 +60,14 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def read_pictures(files: Sequence[Path]) -> Iterator[Picture]:
-    """The images, and the frames of the videos, one at a time."""
+def read_pictures(files: Sequence[Path], *, upright: bool = True) -> Iterator[Picture]:
+    """The images, and the frames of the videos, one at a time; `upright` as in `read_image`."""
     for file in files:
         if is_video(file):
             for number, image in enumerate(read_frames(file)):
                 yield Picture(file, number, image)
         else:
-            yield Picture(file, None, read_image(file))
+            yield Picture(file, None, read_image(file, upright=upright))
 
 
 def count_pictures(files: Sequence[Path]) -> int:

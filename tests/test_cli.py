@@ -64,7 +64,7 @@ def test_every_command_has_help(name):
         (["evaluate", "--results", "r", "train.steps=3"], "KEY=VALUE does not go with --results"),
         (["evaluate", "--results", "absent.json", "--annotations", "a.json"], "a.json: no such"),
         (["predict", "--out", "o", "a.jpg"], "expected --run RUN or --server URL"),
-        (["predict", "--server", "u", "--out", "o", "a", "--score-maps"], "--score-maps and --set"),
+        (["predict", "--server", "u", "--out", "o", "a", "--score-maps"], "--as-stored and --set"),
         (["check-export", "absent"], "absent: not a SavedModel"),
         (["predict", "--run", "absent", "--out", "o", "absent.jpg"], "absent.jpg: no such file"),
         (["export", "--run", "absent", "--out", "o/1"], "absent: not a run directory"),

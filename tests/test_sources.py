@@ -45,6 +45,20 @@ def test_pictures_have_names_and_frames_have_numbers(folder):
     np.testing.assert_array_equal(pictures[1].image, np.asarray(Image.open(folder / "b.png")))
 
 
+def test_images_are_turned_as_people_see_them_or_left_as_stored(tmp_path, rng):
+    """6 says: the first row is at the right, the first column at the top."""
+    stored = np.zeros((8, 16, 3), np.uint8)
+    stored[:4, :8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = tmp_path / "phone.png"
+    Image.fromarray(stored).save(file, exif=exif)
+    (upright,) = read_pictures([file])
+    np.testing.assert_array_equal(upright.image, stored[::-1].transpose(1, 0, 2))
+    (as_stored,) = read_pictures([file], upright=False)
+    np.testing.assert_array_equal(as_stored.image, stored)
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

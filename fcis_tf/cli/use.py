@@ -142,6 +142,9 @@ def predict(
         int | None,
         typer.Option(min=1, help="Only the first images."),
     ] = None,
+    upright: Annotated[
+        bool, typer.Option("--upright/--as-stored", help="Turn images as their EXIF says.")
+    ] = True,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Configuration; may be repeated."),
@@ -161,8 +164,10 @@ def predict(
     }
     with Progress("predicting") as progress:
         if server is not None:
-            if score_maps or overrides:
-                raise FcisError("predict: --score-maps and --set need --run, not --server")
+            if score_maps or overrides or not upright:
+                raise FcisError(
+                    "predict: --score-maps, --as-stored and --set need --run, not --server"
+                )
             from fcis_tf.labels import Labels
             from fcis_tf.serve.remote import predict_remotely
 
@@ -185,6 +190,7 @@ def predict(
                 paths,
                 out,
                 score_maps=score_maps,
+                upright=upright,
                 overrides=overrides or (),
                 progress=progress,
                 **common,

@@ -94,7 +94,7 @@ def _uploads(files: Sequence[Path]) -> Iterator[tuple[tuple[Path, bytes], bytes]
         upload = file.read_bytes()
         if upload and not upload.startswith(AS_THEY_ARE) and file.suffix.lower() not in NAMED_SO:
             buffer = io.BytesIO()
-            Image.fromarray(read_image(file)).save(buffer, "PNG")
+            Image.fromarray(read_image(file, upright=True)).save(buffer, "PNG")
             upload = buffer.getvalue()
         yield (file, upload), upload
 
