@@ -71,7 +71,7 @@ def test_every_command_has_help(name):
         (["inspect", "absent", "--out", "o"], "absent"),
         (["shapes", "out", "--size", "3"], "--size at least 64"),
         (
-            ["convert", "coco", "--images", "a", "--annotations", "b.json", "--out", "o"],
+            ["convert", "coco", "--images", ".", "--annotations", "b.json", "--out", "o"],
             "b.json: no such annotation file",
         ),
     ],

@@ -217,5 +217,6 @@ def test_waiting_for_a_batch_is_measured_inside_the_graph(pause):
     take(batches)  # traces
     step.waited, began = 0.0, time.monotonic()
     assert [int(take(batches)) for _ in range(3)] == [1, 2, 3]
-    assert 3 * pause <= step.waited <= time.monotonic() - began
+    # A batch is being made already when the clock starts, and clocks are not exact.
+    assert 0.95 * 3 * pause <= step.waited <= time.monotonic() - began
     assert take.experimental_get_tracing_count() == 1
