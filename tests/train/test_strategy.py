@@ -104,7 +104,7 @@ def test_two_hosts_make_the_weights_of_one_also_after_one_was_lost(records, one_
     expected = one_process[0]
     assert found.keys() == expected.keys()
     for name, values in expected.items():
-        if values.dtype.kind != "f":  # what the file says of the weights, their AP for example
+        if isinstance(values, bytes):  # what the file says of the weights, their AP for example
             continue
         np.testing.assert_allclose(found[name], values, atol=1e-5, err_msg=name)
 
