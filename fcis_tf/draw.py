@@ -15,6 +15,7 @@ from fcis_tf.evaluate import coco
 from fcis_tf.inference import first, load_predictor
 from fcis_tf.labels import Labels
 from fcis_tf.model.backbone import PIXEL_MEANS
+from fcis_tf.overlay import draw_segments
 from fcis_tf.predictor import Predictor, resizing
 from fcis_tf.segments import Segment, label_map
 from fcis_tf.segments import results as segment_results
@@ -73,7 +74,7 @@ def draw_predictions(
             results += segment_results(picture.name, found, height, width, labels)
             shown = [one for one in found if one.score >= score]
             if pictures:
-                drawn = _overlay(picture.image, shown, labels)
+                drawn = draw_segments(picture.image, shown, labels)
                 if picture.frame is None:
                     written.append(out / f"{file.stem}.png")
                     visualize.save_png(written[-1], drawn)
@@ -140,14 +141,4 @@ def draw_score_maps(
         model.stride,
         np.asarray(heads.mask_logits[0, 0]),
         title=f"{labels.names[label - 1]}, score {score:.2f}",
-    )
-
-
-def _overlay(image: np.ndarray, segments: Sequence[Segment], labels: Labels) -> np.ndarray:
-    return visualize.draw_cut_outs(
-        image,
-        [one.box for one in segments],
-        [(one.corner, one.mask) for one in segments],
-        [labels.names[one.label - 1] for one in segments],
-        [one.score for one in segments],
     )

@@ -14,6 +14,7 @@ from fcis_tf.errors import FcisError
 from fcis_tf.evaluate import coco
 from fcis_tf.inference import first, read_image
 from fcis_tf.labels import Labels
+from fcis_tf.overlay import draw_segments
 from fcis_tf.segments import Segment, label_map, results
 from fcis_tf.serve.client import Answer, Client
 from fcis_tf.sources import find_files
@@ -78,7 +79,9 @@ def predict_remotely(
             shown = [one for one in segments if one.score >= score]
             if pictures:
                 written.append(out / f"{file.stem}.png")
-                visualize.save_png(written[-1], _overlay(_pixels(upload, answer), shown, names))
+                visualize.save_png(
+                    written[-1], draw_segments(_pixels(upload, answer), shown, names)
+                )
             if label_maps:
                 written.append(out / f"{file.stem}_labels.png")
                 visualize.save_png(written[-1], label_map(shown, answer.height, answer.width))
@@ -127,13 +130,3 @@ def _pixels(upload: bytes, answer: Answer) -> np.ndarray:
         upright = ImageOps.exif_transpose(image) if upload.startswith(AS_THEY_ARE[0]) else image
         fits = upright.size == (answer.width, answer.height)
         return np.asarray(to_rgb(upright if fits else image))
-
-
-def _overlay(image: np.ndarray, segments: Sequence[Segment], labels: Labels) -> np.ndarray:
-    return visualize.draw_cut_outs(
-        image,
-        [one.box for one in segments],
-        [(one.corner, one.mask) for one in segments],
-        [labels.names[one.label - 1] for one in segments],
-        [one.score for one in segments],
-    )
