@@ -243,20 +243,26 @@ def test_the_main_job_from_the_command_line(monkeypatch, capsys, tmp_path):
     assert code == 0 and (tmp_path / "export" / "1" / "saved_model.pb").exists()
 
 
-def test_a_training_that_is_asked_to_stop_ends_as_in_every_shell(monkeypatch, capsys, tmp_path):
-    from fcis_tf.train import loop
+@pytest.mark.parametrize(
+    ("also", "then"),
+    [([], "the same command continues"), (["--overfit", "8"], "--overfit starts anew")],
+)
+def test_a_training_that_is_asked_to_stop_ends_as_in_every_shell(
+    monkeypatch, capsys, tmp_path, also, then
+):
+    from fcis_tf.train import loop, overfit
     from fcis_tf.train.stopping import Stopped
 
-    def stopped(config, run):
+    def stopped(*_):
         raise Stopped(signal.SIGTERM)
 
     monkeypatch.setattr(loop, "train", stopped)
+    monkeypatch.setattr(overfit, "overfit", stopped)
     (tmp_path / "c.yaml").touch()
-    code, _, err = call(
-        monkeypatch, capsys, "train", "--config", tmp_path / "c.yaml", "--run", tmp_path / "r"
-    )
+    given = ["--config", tmp_path / "c.yaml", "--run", tmp_path / "r", *also]
+    code, _, err = call(monkeypatch, capsys, "train", *given)
     assert code == 128 + signal.SIGTERM
-    assert err == "stopped by SIGTERM; the same command continues\n"
+    assert err == f"stopped by SIGTERM; {then}\n"
 
 
 @pytest.mark.parametrize(("causes", "status"), [([], 0), (["labels: look"], 1)])

@@ -40,7 +40,10 @@ def train(
             return
         metrics = train(settings, run)
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
+        signal = stopped.signal.name
+        print(
+            f"stopped by {signal}; --overfit starts anew" if overfit else stopped, file=sys.stderr
+        )
         raise typer.Exit(128 + stopped.signal) from None  # as in every shell
     except FcisError as fault:
         if "TF_CONFIG" in os.environ:

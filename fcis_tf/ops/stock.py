@@ -3,10 +3,12 @@
 A ROI is cut into p x p bins; bin (q, c) averages the whole feature cells it touches, in the map of
 its position group (q * k // p, c * k // p). The bin edges are computed in integers (spec section
 4.2 in exact arithmetic): float edges differ by whole cells between compilers.
+
+Where bins are finer than cells, neighbours of one group often touch the same cells; such bins are
+averaged once.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -14,6 +16,8 @@ from fcis_tf.structures import Tensor
 
 # ROI corners are cut to this many pixels so that edge arithmetic fits into int32.
 FAR = 1_000_000.0
+# ROIs whose bins `ps_assemble` holds in memory at once, some 30 MB of 81 classes.
+PART = 100
 
 
 class Bins(NamedTuple):
@@ -23,7 +27,88 @@ class Bins(NamedTuple):
     high: Tensor
 
 
-def ps_roi_pool(
+class Runs(NamedTuple):
+    """Neighbouring bins of one axis that read the same cells of the same group; all (R, p)."""
+
+    first: Tensor  # bool: the bin is the first of its run
+    number: Tensor  # int32: which run of its ROI
+    length: Tensor  # int32: bins in the run
+
+
+class Pooled(NamedTuple):
+    """The averages of all distinct bins, T in number, ROI by ROI and row by row."""
+
+    values: Tensor  # (T, D) float32, 0 outside the map
+    roi: Tensor  # (T,) int32
+    share: Tensor  # (T,) float32: how much of the bins of its ROI reads this
+    row: Tensor  # (R, p, p) int32: the row of `values` that a bin reads
+
+
+def ps_roi_pool(maps: Tensor, rois: Tensor, image_index: Tensor, **geometry: Any) -> Tensor:
+    """All bins, (R, p, p, D) float32; arguments as in `pool_distinct`."""
+    pooled = pool_distinct(maps, rois, image_index, **geometry)
+    return tf.gather(pooled.values, pooled.row)
+
+
+def ps_assemble(
+    maps: Tensor, rois: Tensor, image_index: Tensor, labels: Tensor, **geometry: Any
+) -> tuple[Tensor, Tensor]:
+    """Class logits (R, K) and mask logits (R, p, p, 2); a label of -1 is the best foreground class.
+
+    Arguments as in `pool_distinct`, the channels (gy, gx, side, class), and labels (R,) int32.
+    """
+    k, p = geometry["group_size"], geometry["pooled_size"]
+    classes = maps.shape[-1] // (2 * k * k)
+    count = tf.shape(rois)[0]
+    # Parts run side by side, as the pooling itself has one thread only.
+    parts = tf.maximum(1, -(-count // PART))
+    each = -(-count // parts)
+
+    def part(values: Tensor) -> Tensor:
+        """(R, ...) as (parts, each, ...), filled up with zeros."""
+        padding = [[0, parts * each - count]] + [[0, 0]] * (values.shape.rank - 1)
+        return tf.reshape(tf.pad(values, padding), [parts, each, *values.shape[1:]])
+
+    class_logits, mask_logits = tf.map_fn(
+        lambda some: _assemble(maps, *some, classes=classes, **geometry),
+        (part(rois), part(image_index), part(labels)),
+        fn_output_signature=(
+            tf.TensorSpec([None, classes], tf.float32),
+            tf.TensorSpec([None, p, p, 2], tf.float32),
+        ),
+    )
+    return (
+        tf.reshape(class_logits, [-1, classes])[:count],
+        tf.reshape(mask_logits, [-1, p, p, 2])[:count],
+    )
+
+
+def _assemble(
+    maps: Tensor,
+    rois: Tensor,
+    image_index: Tensor,
+    labels: Tensor,
+    *,
+    classes: int,
+    **geometry: Any,
+) -> tuple[Tensor, Tensor]:
+    pooled = pool_distinct(maps, rois, image_index, **geometry)
+    sides = tf.reshape(pooled.values, [-1, 2, classes])
+    # On a tie the outside map takes the gradient, as in the released code.
+    evidence = tf.maximum(sides[:, 0], sides[:, 1])
+    class_logits = tf.math.segment_sum(evidence * pooled.share[:, None], pooled.roi)
+    best = tf.argmax(class_logits[:, 1:], -1, output_type=tf.int32) + 1 if classes > 1 else 0
+    chosen = tf.gather(tf.where(labels < 0, best, labels), pooled.roi)
+    return class_logits, tf.gather(tf.gather(sides, chosen, axis=2, batch_dims=1), pooled.row)
+
+
+def ps_average(maps: Tensor, rois: Tensor, image_index: Tensor, **geometry: Any) -> Tensor:
+    """Mean (R, D) over all bins; arguments as in `pool_distinct`."""
+    pooled = pool_distinct(maps, rois, image_index, **geometry)
+    return tf.math.segment_sum(pooled.values * pooled.share[:, None], pooled.roi)
+
+
+def pool_distinct(
     maps: Tensor,
     rois: Tensor,
     image_index: Tensor,
@@ -31,7 +116,7 @@ def ps_roi_pool(
     group_size: int,
     pooled_size: int,
     stride: int,
-) -> Tensor:
+) -> Pooled:
     """Average position-sensitive maps inside the bins of each ROI (spec section 4.2).
 
     Args:
@@ -43,105 +128,61 @@ def ps_roi_pool(
         stride: network pixels per feature cell, even.
 
     Returns:
-        (R, p, p, D) float32; 0 in bins outside the map. Differentiable in `maps` only.
-
+        The averages, differentiable in `maps` only.
     """
     k, p = group_size, pooled_size
-    depth = maps.shape[-1] // (k * k)
-    shape = tf.shape(maps)
-    images, rows, columns = shape[0], shape[1], shape[2]
+    count, shape = tf.shape(rois)[0], tf.shape(maps)
+    rows, columns = shape[1], shape[2]
     rois = tf.cast(tf.stop_gradient(rois), tf.float32)
     y_bins = bin_edges(rois[:, 0], rois[:, 2], rows, pooled_size=p, stride=stride)
     x_bins = bin_edges(rois[:, 1], rois[:, 3], columns, pooled_size=p, stride=stride)
     groups = tf.constant([b * k // p for b in range(p)], tf.int32)
-    cell_group = groups[:, None] * k + groups[None, :]  # (p, p)
-    heights = y_bins.high - y_bins.low
-    widths = x_bins.high - x_bins.low
-    y_steps, x_steps = largest(heights), largest(widths)
-    share = tf.math.divide_no_nan(
-        1.0, tf.cast(heights[:, :, None] * widths[:, None, :], tf.float32)
-    )  # (R, p, p): what one cell adds to its bin
-    first_row = image_index * rows
+    y_runs, x_runs = _runs(y_bins, groups), _runs(x_bins, groups)
+    distinct = tf.where(tf.reshape(_grid(tf.logical_and, y_runs.first, x_runs.first), [-1]))[:, 0]
 
-    def cells(step: Tensor) -> tuple[Tensor, Tensor]:
-        """Row numbers (R, p, p) in `flat` of the step-th cell of each bin, and its weight."""
-        y, x = y_bins.low + step // x_steps, x_bins.low + step % x_steps
-        inside = (y < y_bins.high)[:, :, None] & (x < x_bins.high)[:, None, :]
-        row = (first_row[:, None] + tf.minimum(y, rows - 1))[:, :, None] * columns
-        place = (row + tf.minimum(x, columns - 1)[:, None, :]) * (k * k) + cell_group
-        return place, tf.where(inside, share, 0.0)
+    def pick(values: Tensor) -> Tensor:
+        """Those of the distinct bins, of (R, p, p)."""
+        return tf.gather(tf.reshape(values, [-1]), distinct)
 
-    def sum_over_cells(start: Tensor, term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """`start` plus ``term(place, weight)`` for every cell that any bin may touch."""
-        return tf.while_loop(
-            lambda step, total: step < y_steps * x_steps,
-            lambda step, total: (step + 1, total + term(*cells(step))),
-            (0, start),
-            parallel_iterations=1,
-        )[1]
+    heights, widths = y_bins.high - y_bins.low, x_bins.high - x_bins.low
+    corners = _grid(tf.add, (image_index[:, None] * rows + y_bins.low) * columns, x_bins.low)
+    corners = pick(corners * (k * k) + (groups[:, None] * k + groups[None, :]))
+    cells = pick(_grid(tf.multiply, heights, widths))
+    # One entry for every cell of every distinct bin.
+    bins = tf.shape(cells)[0]
+    owner = tf.repeat(tf.range(bins), cells)
+    step = tf.range(tf.shape(owner)[0]) - tf.gather(tf.cumsum(cells, exclusive=True), owner)
+    width = tf.gather(pick(tf.tile(widths[:, None, :], [1, p, 1])), owner)
+    down = step // width
+    places = tf.gather(corners, owner) + (down * columns + step - down * width) * (k * k)
 
-    @tf.custom_gradient
-    def pool(maps: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        flat = tf.reshape(maps, [-1, depth])
-        pooled = sum_over_cells(
-            tf.zeros([tf.shape(rois)[0], p, p, depth]),
-            lambda place, weight: tf.cast(tf.gather(flat, place), tf.float32) * weight[..., None],
-        )
-
-        def gradient(upstream: Tensor) -> Tensor:
-            count = images * rows * columns * k * k
-            total = sum_over_cells(
-                tf.zeros([count, depth]),
-                lambda place, weight: tf.math.unsorted_segment_sum(
-                    upstream * weight[..., None], place, count
-                ),
-            )
-            return tf.cast(tf.reshape(total, shape), maps.dtype)
-
-        return pooled, gradient
-
-    return pool(maps)
+    flat = tf.reshape(tf.cast(maps, tf.float32), [-1, maps.shape[-1] // (k * k)])
+    # One bin more, cut off again: TensorFlow leaves the gradient of no cells at all unset.
+    more = tf.minimum(tf.shape(flat)[0], 1)
+    places, owner = tf.pad(places, [[0, more]]), tf.pad(owner, [[0, more]], constant_values=bins)
+    means = tf.sparse.segment_mean(flat, places, owner, num_segments=bins + 1)
+    across = x_runs.number[:, -1] + 1
+    before = tf.cumsum((y_runs.number[:, -1] + 1) * across, exclusive=True)
+    return Pooled(
+        values=means[:bins],
+        roi=pick(tf.tile(tf.range(count)[:, None, None], [1, p, p])),
+        share=tf.cast(pick(_grid(tf.multiply, y_runs.length, x_runs.length)), tf.float32) / (p * p),
+        row=_grid(tf.add, before[:, None] + y_runs.number * across[:, None], x_runs.number),
+    )
 
 
-def ps_assemble(
-    maps: Tensor,
-    rois: Tensor,
-    image_index: Tensor,
-    labels: Tensor,
-    *,
-    group_size: int,
-    pooled_size: int,
-    stride: int,
-) -> tuple[Tensor, Tensor]:
-    """Class logits (R, K) and mask logits (R, p, p, 2); a label of -1 is the best foreground class.
-
-    Arguments as in `ps_roi_pool`, the channels (gy, gx, side, class), and labels (R,) int32.
-    """
-    geometry = {"group_size": group_size, "pooled_size": pooled_size, "stride": stride}
-    pooled = ps_roi_pool(maps, rois, image_index, **geometry)
-    classes = pooled.shape[-1] // 2
-    outside, inside = pooled[..., :classes], pooled[..., classes:]  # (R, p, p, K)
-    # On a tie the outside map takes the gradient, as in the released code.
-    evidence = tf.where(inside > outside, inside, outside)
-    class_logits = tf.reduce_mean(evidence, [1, 2])
-    best = tf.argmax(class_logits[:, 1:], -1, output_type=tf.int32) + 1 if classes > 1 else 0
-    chosen = tf.where(labels < 0, best, labels)
-    sides = tf.reshape(pooled, [-1, pooled_size, pooled_size, 2, classes])
-    return class_logits, tf.einsum("rpqsc,rc->rpqs", sides, tf.one_hot(chosen, classes))
+def _grid(function: Any, y: Tensor, x: Tensor) -> Tensor:
+    """(R, p) of each axis to (R, p, p)."""
+    return function(y[:, :, None], x[:, None, :])
 
 
-def ps_average(
-    maps: Tensor,
-    rois: Tensor,
-    image_index: Tensor,
-    *,
-    group_size: int,
-    pooled_size: int,
-    stride: int,
-) -> Tensor:
-    """Mean (R, D) over all bins; arguments as in `ps_roi_pool`."""
-    geometry = {"group_size": group_size, "pooled_size": pooled_size, "stride": stride}
-    return tf.reduce_mean(ps_roi_pool(maps, rois, image_index, **geometry), [1, 2])
+def _runs(bins: Bins, groups: Tensor) -> Runs:
+    differs = (bins.low[:, 1:] != bins.low[:, :-1]) | (bins.high[:, 1:] != bins.high[:, :-1])
+    differs |= groups[1:] != groups[:-1]
+    first = tf.pad(differs, [[0, 0], [1, 0]], constant_values=True)
+    number = tf.cumsum(tf.cast(first, tf.int32), axis=1) - 1
+    same = number[:, :, None] == number[:, None, :]
+    return Runs(first, number, tf.reduce_sum(tf.cast(same, tf.int32), -1))
 
 
 def bin_edges(low: Tensor, high: Tensor, cells: Tensor, *, pooled_size: int, stride: int) -> Bins:
@@ -166,11 +207,6 @@ def bin_edges(low: Tensor, high: Tensor, cells: Tensor, *, pooled_size: int, str
     first = (origin + index * extent[:, None]) // unit
     last = -(-(origin + (index + 1) * extent[:, None]) // unit)
     return Bins(tf.clip_by_value(first, 0, cells), tf.clip_by_value(last, 0, cells))
-
-
-def largest(values: Tensor) -> Tensor:
-    """Maximum of an int32 tensor, 0 when it is empty."""
-    return tf.reduce_max(tf.pad(tf.reshape(values, [-1]), [[0, 1]]))
 
 
 def _round_half_away(values: Tensor) -> Tensor:

@@ -230,3 +230,19 @@ def test_what_only_the_running_graph_knows_is_named_too(impl, message):
     labels = tf.zeros(given["rois"].shape[:2], tf.int32) if "rois" in found else given["labels"]
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         graph(given["maps"], given["rois"], labels)
+
+
+def test_more_rois_than_are_assembled_at_once(rng, impl):
+    maps = tf.constant(rng.normal(size=(2, 8, 9, 9 * 4)), tf.float32)
+    corners = rng.uniform(-20, 140, (2, 131, 2))
+    rois = np.concatenate([corners, corners + rng.uniform(0, 90, (2, 131, 2))], -1)
+    rois = tf.constant(rois, tf.float32)
+    labels = tf.constant(rng.integers(0, 2, (2, 131)), tf.int32)
+    geometry = {"group_size": 3, "pooled_size": 9, "stride": 16, "impl": impl}
+    logits, masks = ps_assemble(maps, rois, labels, **geometry)
+    index = np.repeat([0, 1], 131)
+    flat = rois.numpy().reshape(-1, 4)
+    pooled = oracle.ps_roi_pool(maps.numpy(), flat, index, 3, 9, 16).reshape(-1, 9, 9, 2, 2)
+    expected = pooled[np.arange(262), ..., labels.numpy().ravel()]
+    np.testing.assert_allclose(logits.numpy().reshape(-1, 2), pooled.max(3).mean((1, 2)), atol=2e-6)
+    np.testing.assert_allclose(masks.numpy().reshape(-1, 9, 9, 2), expected, atol=2e-6)
