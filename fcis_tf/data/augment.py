@@ -64,25 +64,60 @@ def resize_image(image: Tensor, factor: Tensor, corner: Tensor, size: Tensor) ->
     return resized[0]
 
 
+def resize_whole(image: Tensor, factor: Tensor, size: Tensor) -> Tensor:
+    """As `resize_image`, of the whole image, and three times as fast where the factor allows.
+
+    ResizeBilinear scales by the ratio of whole sizes. So the image goes on, at its lower and right
+    edge, to sizes that the factor makes whole, and what was not of it is cut off afterwards. Its
+    last row and column repeated are what bilinear interpolation takes beyond them.
+
+    Args:
+        image: (H0, W0, 3).
+        factor: () float64.
+        size: (2,) int32, height and width of the result.
+    """
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    rows, made_rows, rows_found = _whole_length(height, factor)
+    columns, made_columns, columns_found = _whole_length(width, factor)
+
+    def quick() -> Tensor:
+        longer = tf.concat([image, tf.repeat(image[-1:], rows - height, axis=0)], 0)
+        longer = tf.concat([longer, tf.repeat(longer[:, -1:], columns - width, axis=1)], 1)
+        resized = tf.raw_ops.ResizeBilinear(
+            images=tf.cast(longer, tf.float32)[None],
+            size=[made_rows, made_columns],
+            half_pixel_centers=True,
+        )
+        return resized[0, : size[0], : size[1]]
+
+    def any_factor() -> Tensor:
+        return resize_image(image, tf.cast(factor, tf.float32), tf.zeros([2], tf.int32), size)
+
+    return tf.cond(rows_found & columns_found, quick, any_factor)
+
+
+def _whole_length(length: Tensor, factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The least length from this one to its double that the factor makes whole.
+
+    Returns:
+        It and what it is resized to, both () int32, and whether there is one, () bool.
+    """
+    lengths = tf.range(length, 2 * length + 1)
+    made = tf.cast(lengths, tf.float64) * factor
+    whole = (tf.abs(made - tf.round(made)) < 1e-6) & (tf.round(made) >= 1.0)
+    first = tf.argmax(whole)
+    return lengths[first], tf.cast(tf.round(made[first]), tf.int32), tf.reduce_any(whole)
+
+
 def resize(example: Example, factor: Tensor) -> Example:
     """Resize the image and scale its boxes; adds `scale`. Box-frame masks do not change."""
-    image, exact = example["image"], tf.cast(factor, tf.float64)
-    size = resized_size(tf.shape(image)[:2], factor)
-    factor = tf.cast(factor, tf.float32)
-    sides = exact * tf.cast(tf.shape(image)[:2], tf.float64)
-
-    def whole() -> Tensor:
-        """Where the factor makes whole sizes, resizing to these is the same, and twice as fast."""
-        return tf.raw_ops.ResizeBilinear(images=image[None], size=size, half_pixel_centers=True)[0]
-
-    def resized() -> Tensor:
-        return tf.cond(
-            tf.reduce_max(tf.abs(sides - tf.cast(size, tf.float64))) < 1e-6,
-            whole,
-            lambda: resize_image(image, factor, tf.zeros([2], tf.int32), size),
-        )
-
-    image = tf.cond(factor == 1.0, lambda: tf.cast(example["image"], tf.float32), resized)
+    size = resized_size(tf.shape(example["image"])[:2], factor)
+    exact, factor = tf.cast(factor, tf.float64), tf.cast(factor, tf.float32)
+    image = tf.cond(
+        factor == 1.0,
+        lambda: tf.cast(example["image"], tf.float32),
+        lambda: resize_whole(example["image"], exact, size),
+    )
     return example | {
         "image": image,
         "boxes": box_ops.clip(example["boxes"] * factor, tf.cast(size, tf.float32)),

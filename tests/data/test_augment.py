@@ -79,6 +79,24 @@ def test_resize_samples_by_the_factor_itself():
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("size", [(27, 40), (40, 27), (30, 40), (20, 53), (31, 31), (1, 7)])
+@pytest.mark.parametrize("factor", [None, 1.37, 0.8, np.float32(2 / 3)])
+def test_resized_pixels_are_bilinear_whatever_way_is_taken(rng, size, factor):
+    """Factors of the specification make one side whole, 1.37 makes neither."""
+    image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
+    given = augment.resize_factor(size, 38, 63) if factor is None else tf.constant(factor)
+    found = augment.resize({"image": tf.constant(image), "boxes": tf.zeros([0, 4])}, given)["image"]
+    expected = image.astype(np.float64)
+    for axis, length in enumerate(size):
+        places = np.arange(max(round(length * float(given)), 1))
+        at = np.clip((places + 0.5) / float(given) - 0.5, 0, length - 1)
+        low = np.floor(at).astype(int)
+        share = (at - low).reshape(-1, *[1] * (2 - axis))
+        high = np.minimum(low + 1, length - 1)
+        expected = expected.take(low, axis) * (1 - share) + expected.take(high, axis) * share
+    np.testing.assert_allclose(found, expected, atol=2e-2)
+
+
 @pytest.mark.parametrize(
     ("size", "short", "long", "factor"),
     [
