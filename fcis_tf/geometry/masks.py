@@ -28,7 +28,7 @@ def resample(
     columns = size if columns is None else columns
     down = _interpolation(source[:, 0::2], target[:, 0::2], tf.shape(masks)[1], size)
     across = _interpolation(source[:, 1::2], target[:, 1::2], tf.shape(masks)[2], columns)
-    return tf.matmul(tf.matmul(down, masks), across, transpose_b=True)
+    return tf.matmul(tf.matmul(down, masks, transpose_a=True), across)
 
 
 def resample_mean(
@@ -39,13 +39,10 @@ def resample_mean(
     One product over all masks and columns at once, which is several times faster.
     """
     masks = tf.cast(masks, tf.float32) * weights[:, None, None]
-    columns = tf.shape(masks)[2]
     down = _interpolation(source[:, 0::2], target[:, 0::2], tf.shape(masks)[1], size)
-    across = _interpolation(source[:, 1::2], target[:, 1::2], columns, size)
-    rows = tf.transpose(tf.matmul(down, masks), [1, 0, 2])  # (size, R, columns)
-    rows = tf.reshape(rows, [size, -1])
-    across = tf.reshape(tf.transpose(across, [0, 2, 1]), [-1, size])
-    return tf.matmul(rows, across)
+    across = _interpolation(source[:, 1::2], target[:, 1::2], tf.shape(masks)[2], size)
+    rows = tf.reshape(tf.matmul(masks, across), [-1, size])  # of all masks, one below the other
+    return tf.matmul(tf.reshape(down, [-1, size]), rows, transpose_a=True)
 
 
 def resample_pixels(mask: Tensor, box: Tensor, roi: Tensor, size: int) -> Tensor:
@@ -80,7 +77,7 @@ def resample_pixels(mask: Tensor, box: Tensor, roi: Tensor, size: int) -> Tensor
 
 
 def _interpolation(source: Tensor, target: Tensor, cells: Tensor, size: Tensor) -> Tensor:
-    """Matrices (R, size, cells) along one axis; `source` and `target` are (R, 2) low and high."""
+    """Matrices (R, cells, size) along one axis; `source` and `target` are (R, 2) low and high."""
     cells_float = tf.cast(cells, tf.float32)
     size = tf.cast(size, tf.float32)
     steps = (tf.range(size) + 0.5) / size
@@ -88,6 +85,6 @@ def _interpolation(source: Tensor, target: Tensor, cells: Tensor, size: Tensor) 
     low, high = source[:, :1], source[:, 1:]
     place = tf.math.divide_no_nan((points - low) * cells_float, high - low) - 0.5
     place = tf.clip_by_value(place, 0.0, cells_float - 1.0)
-    weights = tf.maximum(1.0 - tf.abs(place[..., None] - tf.range(cells_float)), 0.0)
+    weights = tf.maximum(1.0 - tf.abs(place[:, None] - tf.range(cells_float)[:, None]), 0.0)
     inside = (points >= low) & (points < high)
-    return weights * tf.cast(inside, tf.float32)[..., None]
+    return weights * tf.cast(inside, tf.float32)[:, None]

@@ -204,7 +204,8 @@ def vote(
         electors = usable & tf.cast(tf.one_hot(own, tf.shape(boxes)[1]), tf.bool)
     else:
         electors = usable & (overlaps >= vote_iou)
-    count = tf.shape(detections)[1]
+    count, most = tf.shape(detections)[1], tf.shape(boxes)[1]
+    flat = tf.reshape(masks, tf.concat([[-1], tf.shape(masks)[2:]], 0))
 
     def ballot(index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         image, detection = index // count, index % count
@@ -218,7 +219,7 @@ def vote(
         frame = box_ops.clip(frame, limits[image])
         target = tf.repeat(frame[None], tf.size(voters), axis=0)
         share = tf.math.divide_no_nan(share, tf.reduce_sum(share))
-        chosen = tf.gather(masks[image], voters)
+        chosen = tf.gather(flat, image * most + tf.cast(voters, tf.int32))
         if voting == "binary":
             rendered = resample(chosen, frame_of, target, mask_size)
             votes = tf.tensordot(share, tf.cast(rendered >= mask_threshold, tf.float32), 1)

@@ -8,6 +8,8 @@ Where bins are finer than cells, neighbours of one group often touch the same ce
 averaged once.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -16,7 +18,7 @@ from fcis_tf.structures import Tensor
 
 # ROI corners are cut to this many pixels so that edge arithmetic fits into int32.
 FAR = 1_000_000.0
-# ROIs whose bins `ps_assemble` holds in memory at once, some 30 MB of 81 classes.
+# ROIs whose bins are in memory at once, some 30 MB of 81 classes.
 PART = 100
 
 
@@ -59,28 +61,9 @@ def ps_assemble(
     """
     k, p = geometry["group_size"], geometry["pooled_size"]
     classes = maps.shape[-1] // (2 * k * k)
-    count = tf.shape(rois)[0]
-    # Parts run side by side, as the pooling itself has one thread only.
-    parts = tf.maximum(1, -(-count // PART))
-    each = -(-count // parts)
-
-    def part(values: Tensor) -> Tensor:
-        """(R, ...) as (parts, each, ...), filled up with zeros."""
-        padding = [[0, parts * each - count]] + [[0, 0]] * (values.shape.rank - 1)
-        return tf.reshape(tf.pad(values, padding), [parts, each, *values.shape[1:]])
-
-    class_logits, mask_logits = tf.map_fn(
-        lambda some: _assemble(maps, *some, classes=classes, **geometry),
-        (part(rois), part(image_index), part(labels)),
-        fn_output_signature=(
-            tf.TensorSpec([None, classes], tf.float32),
-            tf.TensorSpec([None, p, p, 2], tf.float32),
-        ),
-    )
-    return (
-        tf.reshape(class_logits, [-1, classes])[:count],
-        tf.reshape(mask_logits, [-1, p, p, 2])[:count],
-    )
+    signature = tf.TensorSpec([None, classes]), tf.TensorSpec([None, p, p, 2])
+    assemble = partial(_assemble, maps, classes=classes, **geometry)
+    return _in_parts(assemble, (rois, image_index, labels), signature)
 
 
 def _assemble(
@@ -104,8 +87,36 @@ def _assemble(
 
 def ps_average(maps: Tensor, rois: Tensor, image_index: Tensor, **geometry: Any) -> Tensor:
     """Mean (R, D) over all bins; arguments as in `pool_distinct`."""
-    pooled = pool_distinct(maps, rois, image_index, **geometry)
-    return tf.math.segment_sum(pooled.values * pooled.share[:, None], pooled.roi)
+
+    def average(rois: Tensor, image_index: Tensor) -> Tensor:
+        pooled = pool_distinct(maps, rois, image_index, **geometry)
+        return tf.math.segment_sum(pooled.values * pooled.share[:, None], pooled.roi)
+
+    depth = maps.shape[-1] // geometry["group_size"] ** 2
+    return _in_parts(average, (rois, image_index), tf.TensorSpec([None, depth]))
+
+
+def _in_parts(function: Callable[..., Any], of_rois: tuple[Tensor, ...], signature: Any) -> Any:
+    """``function(*of_rois)`` for `PART` ROIs at a time.
+
+    Parts run side by side, as pooling has one thread only; and they bound the memory.
+    """
+    count = tf.shape(of_rois[0])[0]
+    parts = tf.maximum(1, -(-count // PART))
+    each = -(-count // parts)
+
+    def part(values: Tensor) -> Tensor:
+        """(R, ...) as (parts, each, ...), filled up with zeros."""
+        padding = [[0, parts * each - count]] + [[0, 0]] * (values.shape.rank - 1)
+        return tf.reshape(tf.pad(values, padding), [parts, each, *values.shape[1:]])
+
+    def join(values: Tensor) -> Tensor:
+        return tf.reshape(values, [-1, *values.shape[2:]])[:count]
+
+    made = tf.map_fn(
+        lambda some: function(*some), tuple(map(part, of_rois)), fn_output_signature=signature
+    )
+    return tf.nest.map_structure(join, made)
 
 
 def pool_distinct(
@@ -157,18 +168,32 @@ def pool_distinct(
     places = tf.gather(corners, owner) + (down * columns + step - down * width) * (k * k)
 
     flat = tf.reshape(tf.cast(maps, tf.float32), [-1, maps.shape[-1] // (k * k)])
-    # One bin more, cut off again: TensorFlow leaves the gradient of no cells at all unset.
-    more = tf.minimum(tf.shape(flat)[0], 1)
-    places, owner = tf.pad(places, [[0, more]]), tf.pad(owner, [[0, more]], constant_values=bins)
-    means = tf.sparse.segment_mean(flat, places, owner, num_segments=bins + 1)
     across = x_runs.number[:, -1] + 1
     before = tf.cumsum((y_runs.number[:, -1] + 1) * across, exclusive=True)
     return Pooled(
-        values=means[:bins],
+        values=_means(flat, places, owner, bins),
         roi=pick(tf.tile(tf.range(count)[:, None, None], [1, p, p])),
         share=tf.cast(pick(_grid(tf.multiply, y_runs.length, x_runs.length)), tf.float32) / (p * p),
         row=_grid(tf.add, before[:, None] + y_runs.number * across[:, None], x_runs.number),
     )
+
+
+@tf.custom_gradient
+def _means(flat: Tensor, places: Tensor, owner: Tensor, bins: Tensor) -> tuple[Tensor, Any]:
+    """Mean (T, D) of the rows ``flat[places]`` of each owner, 0 of an owner of none."""
+
+    def gradient(upstream: Tensor) -> tuple[Tensor, None, None, None]:
+        # TensorFlow leaves the gradient of no rows at all unset.
+        into = tf.cond(
+            tf.size(places) > 0,
+            lambda: tf.raw_ops.SparseSegmentMeanGrad(
+                grad=upstream, indices=places, segment_ids=owner, output_dim0=tf.shape(flat)[0]
+            ),
+            lambda: tf.zeros_like(flat),
+        )
+        return into, None, None, None
+
+    return tf.sparse.segment_mean(flat, places, owner, num_segments=bins), gradient
 
 
 def _grid(function: Any, y: Tensor, x: Tensor) -> Tensor:
