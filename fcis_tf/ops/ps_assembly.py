@@ -1,7 +1,7 @@
 """What a ROI reads from position-sensitive maps: the one front of two implementations.
 
 The stock operations of TensorFlow define the semantics, run everywhere and are what an exported
-model holds; the custom operations (``custom_ops/``) compute the same some twenty times faster.
+model holds; the custom operations (``custom_ops/``) compute the same several times faster.
 """
 
 from contextlib import AbstractContextManager, nullcontext
