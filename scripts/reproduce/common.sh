@@ -60,7 +60,9 @@ read_options() {  # read_options ARGUMENTS...: sets all that the options name, a
     nuclei)
       config=configs/nuclei.yaml base_backbone=small
       scales="predict.scales=[1.0,1.25,1.5] predict.scale_side=64"
-      training="data.scale_jitter=[0.8,1.5]" ;;
+      # But for the row that is about it.
+      settings=("data.scale_jitter=null" ${settings[@]+"${settings[@]}"})
+      training="data.scale_jitter=[0.5,1.5]" ;;
     *) refuse "--preset $preset: expected paper, shapes or nuclei" ;;
   esac
   local folder split
