@@ -62,7 +62,7 @@ def ps_assemble(
     k, p = geometry["group_size"], geometry["pooled_size"]
     classes = maps.shape[-1] // (2 * k * k)
     signature = tf.TensorSpec([None, classes]), tf.TensorSpec([None, p, p, 2])
-    assemble = partial(_assemble, maps, classes=classes, **geometry)
+    assemble = partial(_assemble, tf.cast(maps, tf.float32), classes=classes, **geometry)
     return _in_parts(assemble, (rois, image_index, labels), signature)
 
 
@@ -87,6 +87,7 @@ def _assemble(
 
 def ps_average(maps: Tensor, rois: Tensor, image_index: Tensor, **geometry: Any) -> Tensor:
     """Mean (R, D) over all bins; arguments as in `pool_distinct`."""
+    maps = tf.cast(maps, tf.float32)
 
     def average(rois: Tensor, image_index: Tensor) -> Tensor:
         pooled = pool_distinct(maps, rois, image_index, **geometry)
