@@ -62,7 +62,8 @@ def ps_assemble(
     k, p = geometry["group_size"], geometry["pooled_size"]
     classes = maps.shape[-1] // (2 * k * k)
     signature = tf.TensorSpec([None, classes]), tf.TensorSpec([None, p, p, 2])
-    assemble = partial(_assemble, tf.cast(maps, tf.float32), classes=classes, **geometry)
+    maps = tf.cast(maps, tf.float32)  # once, not in every part
+    assemble = partial(_assemble, maps, classes=classes, **geometry)
     return _in_parts(assemble, (rois, image_index, labels), signature)
 
 
@@ -87,7 +88,7 @@ def _assemble(
 
 def ps_average(maps: Tensor, rois: Tensor, image_index: Tensor, **geometry: Any) -> Tensor:
     """Mean (R, D) over all bins; arguments as in `pool_distinct`."""
-    maps = tf.cast(maps, tf.float32)
+    maps = tf.cast(maps, tf.float32)  # once, not in every part
 
     def average(rois: Tensor, image_index: Tensor) -> Tensor:
         pooled = pool_distinct(maps, rois, image_index, **geometry)
@@ -197,7 +198,7 @@ def _means(flat: Tensor, places: Tensor, owner: Tensor, bins: Tensor) -> tuple[T
     return tf.sparse.segment_mean(flat, places, owner, num_segments=bins), gradient
 
 
-def _grid(function: Any, y: Tensor, x: Tensor) -> Tensor:
+def _grid(function: Callable[..., Tensor], y: Tensor, x: Tensor) -> Tensor:
     """(R, p) of each axis to (R, p, p)."""
     return function(y[:, :, None], x[:, None, :])
 

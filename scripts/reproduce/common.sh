@@ -60,7 +60,7 @@ read_options() {  # read_options ARGUMENTS...: sets all that the options name, a
     nuclei)
       config=configs/nuclei.yaml base_backbone=small
       scales="predict.scales=[1.0,1.25,1.5] predict.scale_side=64"
-      # But for the row that is about it.
+      # The configuration jitters the scale; here only the row of multi-scale training does.
       settings=("data.scale_jitter=null" ${settings[@]+"${settings[@]}"})
       training="data.scale_jitter=[0.5,1.5]" ;;
     *) refuse "--preset $preset: expected paper, shapes or nuclei" ;;
