@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fcis_tf.data import faults
 from fcis_tf.data.shapes import generate_shapes
+from fcis_tf.data.sources import faults
 from tests.layouts import write_labelme
 
 ROOT = Path(__file__).parents[1]

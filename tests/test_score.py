@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcis_tf.data.convert import convert_coco
+from fcis_tf.data.convert.converter import convert_coco
 from fcis_tf.errors import FcisError
 from fcis_tf.evaluate import coco
 from fcis_tf.labels import Labels

@@ -11,7 +11,7 @@ from fcis_tf.errors import FcisError
 from fcis_tf.quiet import import_tensorflow
 
 if TYPE_CHECKING:
-    from fcis_tf.data.source import Reader
+    from fcis_tf.data.sources.base import Reader
 
 app = typer.Typer(help="Turn labelled images into TFRecords.")
 
@@ -49,7 +49,7 @@ def coco(
     of every shard.
     """
     import_tensorflow()
-    from fcis_tf.data.coco import read_coco
+    from fcis_tf.data.sources.coco import read_coco
 
     reader = partial(read_coco, images, annotations)
     _convert(reader, out, shards, processes, part, strict, verify)
@@ -73,7 +73,7 @@ def sbd(
 ) -> None:
     """Convert Pascal VOC's instances: SBD's .mat files (also called SDS), or VOC 2012's PNGs."""
     import_tensorflow()
-    from fcis_tf.data.sbd import read_sbd
+    from fcis_tf.data.sources.voc import read_sbd
 
     reader = partial(read_sbd, folder, images=images)
     _convert(reader, out, shards, processes, part, strict, verify)
@@ -93,7 +93,7 @@ def labelme(
 ) -> None:
     """Convert a folder of LabelMe's json files and their images."""
     import_tensorflow()
-    from fcis_tf.data.labelme import read_labelme
+    from fcis_tf.data.sources.labelme import read_labelme
 
     reader = partial(read_labelme, folder, labels=labels, images=images)
     _convert(reader, out, shards, processes, part, strict, verify)
@@ -114,7 +114,7 @@ def masks(
 ) -> None:
     """Convert a folder of images with a mask file for every instance."""
     import_tensorflow()
-    from fcis_tf.data.mask_folders import read_masks
+    from fcis_tf.data.sources.masks import read_masks
 
     reader = partial(read_masks, folder, single_class=single_class, labels=labels, images=images)
     _convert(reader, out, shards, processes, part, strict, verify)
@@ -130,9 +130,9 @@ def _convert(
     verify_only: bool,
 ) -> None:
     """What all sources have in common."""
-    from fcis_tf.data.convert import convert
-    from fcis_tf.data.manifest import verify
-    from fcis_tf.data.report import Report
+    from fcis_tf.data.convert.converter import convert
+    from fcis_tf.data.convert.manifest import verify
+    from fcis_tf.data.convert.report import Report
     from fcis_tf.progress import Progress
 
     if verify_only:

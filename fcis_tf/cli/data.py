@@ -51,7 +51,7 @@ def inspect(
 
     settings = load_config(config, overrides or ())
     import_tensorflow()
-    from fcis_tf.inspect import inspect_records
+    from fcis_tf.data.inspect import inspect_records
 
     summary, written = inspect_records(records, out, settings, limit=limit)
     print(summary)

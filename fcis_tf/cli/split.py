@@ -10,7 +10,7 @@ from fcis_tf.cli.options import LabelMeFolder, MaskFolder, Out, SingleClass
 from fcis_tf.quiet import import_tensorflow
 
 if TYPE_CHECKING:
-    from fcis_tf.data.source import Reader
+    from fcis_tf.data.sources.base import Reader
 
 app = typer.Typer(help="Split labelled images into some to train with and some to hold out.")
 
@@ -29,7 +29,7 @@ def coco(
 ) -> None:
     """Write train.json and val.json; an image file is in one of them."""
     import_tensorflow()
-    from fcis_tf.data.split import split_coco
+    from fcis_tf.data.convert.split import split_coco
 
     print(split_coco(annotations, out, validation=validation, seed=seed))
     print(f"wrote {out}/train.json and {out}/val.json")
@@ -42,7 +42,7 @@ def coco(
 def labelme(folder: LabelMeFolder, out: Out, validation: Validation = 0.2, seed: Seed = 0) -> None:
     """Write train.txt and val.txt with names of images, for fcis convert labelme --list."""
     import_tensorflow()
-    from fcis_tf.data.labelme import read_labelme
+    from fcis_tf.data.sources.labelme import read_labelme
 
     _write_lists("labelme", folder, partial(read_labelme, folder), out, validation, seed)
 
@@ -57,7 +57,7 @@ def masks(
 ) -> None:
     """Write train.txt and val.txt with names of images, for fcis convert masks --list."""
     import_tensorflow()
-    from fcis_tf.data.mask_folders import read_masks
+    from fcis_tf.data.sources.masks import read_masks
 
     reader = partial(read_masks, folder, single_class=single_class)
     _write_lists("masks", folder, reader, out, validation, seed)
@@ -66,8 +66,8 @@ def masks(
 def _write_lists(
     kind: str, folder: Path, reader: "Reader", out: Path, validation: float, seed: int
 ) -> None:
-    from fcis_tf.data.report import Report
-    from fcis_tf.data.split import split_source
+    from fcis_tf.data.convert.report import Report
+    from fcis_tf.data.convert.split import split_source
 
     report = Report()
     drawn = split_source(reader(report.tell), out, validation=validation, seed=seed)

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from fcis_tf.config import DataConfig
-from fcis_tf.data import augment, released
+from fcis_tf.data import augment, resize_released
 from fcis_tf.data.augment import Example
 from fcis_tf.data.order import draws
 from fcis_tf.data.parse import parse
@@ -21,7 +21,7 @@ BATCH_KEYS = (
     "image", "image_size", "scale", "boxes", "labels", "masks", "image_id", "original_size", "seed",
 )  # fmt: skip
 PADDING = {"labels": -1}
-RESIZE = {"exact": augment.resize, "released": released.resize}
+RESIZE = {"exact": augment.resize, "released": resize_released.resize}
 
 
 def training_dataset(
@@ -80,7 +80,7 @@ def training_dataset(
         aspect_grouping: see above.
         shuffle_buffer: records shuffled at a time.
         cache: keep decoded images and masks in memory.
-        resize: "exact", or "released" as the released code; see released.py.
+        resize: "exact", or "released" as the released code; see resize_released.py.
         service: address of a tf.data service whose workers make the batches. Each works on an epoch
             of its own: with several, batches of several epochs mix, in no fixed order.
 

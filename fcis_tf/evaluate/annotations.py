@@ -7,7 +7,7 @@ from typing import Any
 
 from pycocotools import mask as coco_mask
 
-from fcis_tf.data.segmentation import to_rle
+from fcis_tf.data.sources.segmentation import to_rle
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 
-from fcis_tf.data.segmentation import to_rle
+from fcis_tf.data.sources.segmentation import to_rle
 from fcis_tf.errors import FcisError
 from fcis_tf.evaluate.annotations import is_box, is_id, read_json
 from fcis_tf.labels import Labels

@@ -59,7 +59,7 @@ def main() -> None:
     from absl import flags, logging
     from official.vision.data import create_coco_tf_record as garden
 
-    from fcis_tf.data.convert import convert_coco
+    from fcis_tf.data.convert.converter import convert_coco
 
     coco = Path(os.environ["COCO"])
     logging.set_verbosity(logging.ERROR)

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from fcis_tf.config import load_config
-from fcis_tf.data.convert import convert_coco
+from fcis_tf.data.convert.converter import convert_coco
 from fcis_tf.data.records import read_records, read_serialized
 from fcis_tf.train import loop
 from tests import fixtures

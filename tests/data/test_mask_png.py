@@ -7,7 +7,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from fcis_tf.data.mask_png import encode_mask
-from fcis_tf.data.segmentation import _decompress, _fill
+from fcis_tf.data.sources.segmentation import _decompress, _fill
 from tests.fixtures import disc
 
 

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from fcis_tf.config import RELEASED, load_config
-from fcis_tf.data import released
+from fcis_tf.data import resize_released
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.geometry.anchors import cell_anchors, grid_anchors
 from fcis_tf.geometry.paste import paste_masks
@@ -207,7 +207,7 @@ def test_proposals(case, close):
 def test_roi_targets(case, close):
     height, width = (int(side) for side in case["original"])
     masks = unpack(case["masks"], (4, height, width))
-    example = released.resize(
+    example = resize_released.resize(
         {
             "image": tf.zeros([height, width, 3], tf.uint8),
             "boxes": tf.constant(layout.boxes(case["boxes"])),

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from fcis_tf.data import faults
-from fcis_tf.data.report import LISTED_FAULTS, LISTED_NOTES, Report
-from fcis_tf.data.source import choose, read_labels, read_mask, read_picture
+from fcis_tf.data.convert.report import LISTED_FAULTS, LISTED_NOTES, Report
+from fcis_tf.data.sources import faults
+from fcis_tf.data.sources.base import choose, read_labels, read_mask, read_picture
 from fcis_tf.errors import FcisError
 
 

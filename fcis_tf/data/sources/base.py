@@ -1,6 +1,6 @@
 """What the converter knows of a labelled data set, and the reading of image files all share.
 
-A reader is a function that lists a data set: `fcis_tf.data.coco.read_coco` with its paths bound.
+A reader is a function that lists a data set, such as `read_coco`, with its paths bound.
 """
 
 import io
@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from fcis_tf.data import faults
-from fcis_tf.data.faults import Tell
 from fcis_tf.data.images import check_decodable, to_rgb
 from fcis_tf.data.records import Instance, Record
+from fcis_tf.data.sources import faults
+from fcis_tf.data.sources.faults import Tell
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 

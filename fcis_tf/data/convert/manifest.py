@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fcis_tf.data.report import Report
+from fcis_tf.data.convert.report import Report
 from fcis_tf.errors import FcisError
 from fcis_tf.files import write_whole
 

@@ -14,12 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fcis_tf.data import faults
-from fcis_tf.data.faults import Tell
-from fcis_tf.data.manifest import file_sha256, fingerprint
+from fcis_tf.data.convert.manifest import file_sha256, fingerprint
 from fcis_tf.data.records import Instance, Record
-from fcis_tf.data.segmentation import FARTHEST, rasterise
-from fcis_tf.data.source import (
+from fcis_tf.data.sources import faults
+from fcis_tf.data.sources.base import (
     Source,
     choose,
     image_files,
@@ -29,6 +27,8 @@ from fcis_tf.data.source import (
     read_mask,
     read_picture,
 )
+from fcis_tf.data.sources.faults import Tell
+from fcis_tf.data.sources.segmentation import FARTHEST, rasterise
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 

@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from fcis_tf.data import faults
-from fcis_tf.data.convert import convert
+from fcis_tf.data.convert.converter import convert
 from fcis_tf.data.records import read_records
-from fcis_tf.data.sbd import read_sbd
+from fcis_tf.data.sources import faults
+from fcis_tf.data.sources.voc import read_sbd
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import VOC_NAMES
 

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from fcis_tf.data import json_stream
-from fcis_tf.data.json_stream import iterate, read_spans
+from fcis_tf.data.sources import json_stream
+from fcis_tf.data.sources.json_stream import iterate, read_spans
 
 CONTENT = {
     "info": {"a": [1, 2], "b": "é]}"},

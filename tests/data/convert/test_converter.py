@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from fcis_tf.data import coco, convert
-from fcis_tf.data.convert import convert_coco
-from fcis_tf.data.manifest import verify
+from fcis_tf.data.convert import converter
+from fcis_tf.data.convert.converter import convert_coco
+from fcis_tf.data.convert.manifest import verify
 from fcis_tf.data.records import read_records
 from fcis_tf.data.shapes import generate_shapes
+from fcis_tf.data.sources import coco
 from fcis_tf.errors import FcisError
 
 
@@ -80,8 +81,8 @@ def fail_at(monkeypatch, number, fault):
             raise fault
         return whole(record)
 
-    whole = convert.encode
-    monkeypatch.setattr(convert, "encode", encode)
+    whole = converter.encode
+    monkeypatch.setattr(converter, "encode", encode)
 
 
 @pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])

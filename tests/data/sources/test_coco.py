@@ -7,10 +7,10 @@ import tensorflow as tf
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from fcis_tf.data import faults
-from fcis_tf.data.convert import convert_coco
+from fcis_tf.data.convert.converter import convert_coco
 from fcis_tf.data.records import read_records
-from fcis_tf.data.segmentation import rasterise
+from fcis_tf.data.sources import faults
+from fcis_tf.data.sources.segmentation import rasterise
 from fcis_tf.errors import FcisError
 
 TRIANGLE = [10.0, 10.0, 40.0, 10.0, 10.0, 40.0]

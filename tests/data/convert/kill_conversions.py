@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fcis_tf.data.convert import convert_coco
+from fcis_tf.data.convert.converter import convert_coco
 
 SHARDS = 10
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcis_tf.data import faults
-from fcis_tf.data.convert import convert
-from fcis_tf.data.mask_folders import read_masks
+from fcis_tf.data.convert.converter import convert
 from fcis_tf.data.records import read_records
+from fcis_tf.data.sources import faults
+from fcis_tf.data.sources.masks import read_masks
 from fcis_tf.errors import FcisError
 from tests.fixtures import disc
 

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from fcis_tf.data import faults
-from fcis_tf.data.convert import convert
-from fcis_tf.data.labelme import read_labelme
+from fcis_tf.data.convert.converter import convert
 from fcis_tf.data.records import read_records
+from fcis_tf.data.sources import faults
+from fcis_tf.data.sources.labelme import read_labelme
 from fcis_tf.errors import FcisError
 from tests.layouts import labelme_json, labelme_shape, png
 

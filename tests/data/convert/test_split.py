@@ -3,9 +3,9 @@ from collections import Counter
 
 import pytest
 
-from fcis_tf.data.report import Report
-from fcis_tf.data.source import Source
-from fcis_tf.data.split import draw_split, split_coco, split_source
+from fcis_tf.data.convert.report import Report
+from fcis_tf.data.convert.split import draw_split, split_coco, split_source
+from fcis_tf.data.sources.base import Source
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 

@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fcis_tf.data import faults
-from fcis_tf.data.faults import Tell
-from fcis_tf.data.manifest import file_sha256, fingerprint
+from fcis_tf.data.convert.manifest import file_sha256, fingerprint
 from fcis_tf.data.records import Record
-from fcis_tf.data.source import (
+from fcis_tf.data.sources import faults
+from fcis_tf.data.sources.base import (
     Source,
     choose,
     image_files,
@@ -27,6 +26,7 @@ from fcis_tf.data.source import (
     read_mask,
     read_picture,
 )
+from fcis_tf.data.sources.faults import Tell
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 

@@ -8,16 +8,16 @@ from functools import partial
 import numpy as np
 import pytest
 
-from fcis_tf.data import faults
-from fcis_tf.data.coco import read_coco
-from fcis_tf.data.convert import convert
-from fcis_tf.data.labelme import read_labelme
-from fcis_tf.data.manifest import verify
-from fcis_tf.data.mask_folders import read_masks
+from fcis_tf.data.convert.converter import convert
+from fcis_tf.data.convert.manifest import verify
+from fcis_tf.data.convert.report import Report
 from fcis_tf.data.records import encode, read_records
-from fcis_tf.data.report import Report
-from fcis_tf.data.sbd import read_sbd
 from fcis_tf.data.shapes import generate_shapes
+from fcis_tf.data.sources import faults
+from fcis_tf.data.sources.coco import read_coco
+from fcis_tf.data.sources.labelme import read_labelme
+from fcis_tf.data.sources.masks import read_masks
+from fcis_tf.data.sources.voc import read_sbd
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import VOC_NAMES
 from tests.fixtures import tight_box

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fcis_tf.data.coco import is_id, load_json
-from fcis_tf.data.source import Source
+from fcis_tf.data.sources.base import Source
+from fcis_tf.data.sources.coco import is_id, load_json
 from fcis_tf.errors import FcisError
 from fcis_tf.files import write_whole
 

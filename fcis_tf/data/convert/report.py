@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from fcis_tf.data.faults import NOTES
+from fcis_tf.data.sources.faults import NOTES
 from fcis_tf.errors import FcisError
 
 # Listed for every reason: of what was lost, all that anyone could go through.
