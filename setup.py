@@ -39,7 +39,7 @@ setup(
     license="MIT",
     cmdclass={"build_py": Build},
     packages=find_packages(include=["fcis_tf", "fcis_tf.*"]),
-    package_data={"fcis_tf.evaluate": ["report.html"]},
+    package_data={"fcis_tf.evaluation": ["report.html"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "faster-coco-eval>=1.8,<1.9",

@@ -12,11 +12,11 @@ _WHERE = {
     "FcisError": "fcis_tf.errors",
     "Labels": "fcis_tf.labels",
     "FCIS": "fcis_tf.model.fcis",
-    "load_weights": "fcis_tf.model.weights",
+    "load_weights": "fcis_tf.weights.weight_files",
     "load_run": "fcis_tf.inference",
     "load_predictor": "fcis_tf.inference",
     "predict": "fcis_tf.inference",
-    "Predictor": "fcis_tf.predictor",
+    "Predictor": "fcis_tf.prediction.predictor",
 }
 
 __all__ = ["__version__", *_WHERE]

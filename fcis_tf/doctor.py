@@ -9,7 +9,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 
 from fcis_tf import __version__
-from fcis_tf.quiet import import_tensorflow
+from fcis_tf.tf_logging import import_tensorflow
 
 SUPPORTED = {
     "tensorflow": ((2, 20), (2, 22)),

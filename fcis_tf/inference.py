@@ -13,17 +13,17 @@ from fcis_tf.config import Config, load_config
 from fcis_tf.data.images import to_rgb
 from fcis_tf.data.records import read_image_files, read_records
 from fcis_tf.errors import FcisError
-from fcis_tf.evaluate import coco
-from fcis_tf.evaluate.measure import measure
-from fcis_tf.evaluate.pictures import Fetch
-from fcis_tf.evaluate.report import write_report
+from fcis_tf.evaluation import coco
+from fcis_tf.evaluation.measure import measure
+from fcis_tf.evaluation.pictures import Fetch
+from fcis_tf.evaluation.report import write_report
 from fcis_tf.files import write_json
 from fcis_tf.labels import Labels
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.fold import fold
-from fcis_tf.model.weights import load_weights
-from fcis_tf.predictor import Instances, Predictor
-from fcis_tf.predictor import resizing as resizing
+from fcis_tf.prediction.predictor import Instances, Predictor
+from fcis_tf.prediction.predictor import resizing as resizing
+from fcis_tf.weights.weight_files import load_weights
 
 
 def predict(model: FCIS, images: Iterable[np.ndarray]) -> list[Instances]:

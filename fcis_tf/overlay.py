@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fcis_tf import visualize
+from fcis_tf import drawing
+from fcis_tf.instances import Segment
 from fcis_tf.labels import Labels
-from fcis_tf.segments import Segment
 
 
 def draw_segments(image: np.ndarray, segments: Sequence[Segment], labels: Labels) -> np.ndarray:
-    """`visualize.draw_cut_outs` of the segments of an image (H, W, 3) uint8, with their classes."""
-    return visualize.draw_cut_outs(
+    """`drawing.draw_cut_outs` of the segments of an image (H, W, 3) uint8, with their classes."""
+    return drawing.draw_cut_outs(
         image,
         [one.box for one in segments],
         [(one.corner, one.mask) for one in segments],

@@ -3,4 +3,4 @@
 # compares what it leaves each time and in the end, bit for bit, with a training nobody disturbed.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
-exec python -m tests.train.kill_and_resume --kills "${KILLS:-20}" "${1:-resume_trial}"
+exec python -m tests.training.kill_and_resume --kills "${KILLS:-20}" "${1:-resume_trial}"

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import fcis_tf
 from fcis_tf.cli import app, main
 from fcis_tf.errors import FcisError
-from tests.train.test_loop import TINY
+from tests.training.test_loop import TINY
 
 COMMANDS = (
     "shapes",
@@ -149,9 +149,9 @@ def test_options_reach_the_functions(monkeypatch, capsys):
 
     metrics = types.SimpleNamespace(table=lambda: "the table")
     monkeypatch.setattr("fcis_tf.inference.evaluate_run", record("evaluate", metrics))
-    monkeypatch.setattr("fcis_tf.draw.draw_predictions", record("predict", [1, 2]))
-    monkeypatch.setattr("fcis_tf.serve.remote.predict_remotely", record("remote", [1]))
-    monkeypatch.setattr("fcis_tf.serve.export.export", record("export", ["Conv2D"]))
+    monkeypatch.setattr("fcis_tf.prediction.draw.draw_predictions", record("predict", [1, 2]))
+    monkeypatch.setattr("fcis_tf.serving.client.remote.predict_remotely", record("remote", [1]))
+    monkeypatch.setattr("fcis_tf.serving.export.export.export", record("export", ["Conv2D"]))
 
     code, out, _ = call(
         monkeypatch, capsys, "evaluate", "--run", "R", "--limit", 5, "--report", "page",
@@ -250,8 +250,8 @@ def test_the_main_job_from_the_command_line(monkeypatch, capsys, tmp_path):
 def test_a_training_that_is_asked_to_stop_ends_as_in_every_shell(
     monkeypatch, capsys, tmp_path, also, then
 ):
-    from fcis_tf.train import loop, overfit
-    from fcis_tf.train.stopping import Stopped
+    from fcis_tf.training import loop, overfit
+    from fcis_tf.training.stopping import Stopped
 
     def stopped(*_):
         raise Stopped(signal.SIGTERM)
@@ -267,7 +267,7 @@ def test_a_training_that_is_asked_to_stop_ends_as_in_every_shell(
 
 @pytest.mark.parametrize(("causes", "status"), [([], 0), (["labels: look"], 1)])
 def test_the_sanity_check_of_a_data_set_has_a_status(monkeypatch, capsys, tmp_path, causes, status):
-    from fcis_tf.train import overfit
+    from fcis_tf.training import overfit
 
     def checked(config, run, count):
         return overfit.Overfit(0.5 if causes else 0.97, 40 * count, causes)

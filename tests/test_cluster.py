@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fcis_tf.train.hosts import addresses
+from fcis_tf.training.distributed.hosts import addresses
 
 FCIS = r"""#!/bin/bash
 [[ $TF_CONFIG =~ index[^0-9]*([0-9]+) ]] && echo "$TF_CONFIG" > "$SEEN.${BASH_REMATCH[1]}"

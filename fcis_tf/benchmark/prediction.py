@@ -14,8 +14,8 @@ from fcis_tf.geometry.paste import paste_masks
 from fcis_tf.inference import Predictor, resizing
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.fold import fold
-from fcis_tf.model.postprocess import suppress, vote
 from fcis_tf.ops.library import use_custom
+from fcis_tf.prediction.voting import suppress, vote
 from fcis_tf.structures import Detections, Heads, Maps
 
 WHOLE, CONVOLUTIONS, CONFIGURED = "whole", "convolutions alone", "as configured"

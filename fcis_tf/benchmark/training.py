@@ -11,8 +11,8 @@ from fcis_tf.benchmark.timing import Seconds, take_turns
 from fcis_tf.config import TrainConfig
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.structures import Tensor
-from fcis_tf.train.optimizer import build_optimizer
-from fcis_tf.train.step import compute_losses, compute_targets
+from fcis_tf.training.optimizer import build_optimizer
+from fcis_tf.training.step import compute_losses, compute_targets
 
 OHEM, RANDOM = "whole step, hard examples", "whole step, random sampling"
 INSTANCES = 8  # of the image, about as many as COCO has

@@ -8,7 +8,7 @@ import typer
 
 from fcis_tf.cli.options import ClassFile, LabelMeFolder, MaskFolder, Out, SingleClass
 from fcis_tf.errors import FcisError
-from fcis_tf.quiet import import_tensorflow
+from fcis_tf.tf_logging import import_tensorflow
 
 if TYPE_CHECKING:
     from fcis_tf.data.sources.base import Reader

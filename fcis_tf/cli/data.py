@@ -7,7 +7,7 @@ import typer
 
 from fcis_tf.cli.options import Out, Overrides
 from fcis_tf.errors import FcisError
-from fcis_tf.quiet import import_tensorflow
+from fcis_tf.tf_logging import import_tensorflow
 
 
 def shapes(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fcis_tf.cli.options import Overrides
-from fcis_tf.quiet import import_tensorflow
+from fcis_tf.tf_logging import import_tensorflow
 
 
 def benchmark(

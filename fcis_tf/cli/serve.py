@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fcis_tf.cli.options import Overrides, Run
-from fcis_tf.quiet import import_tensorflow
+from fcis_tf.tf_logging import import_tensorflow
 
 
 def export(
@@ -26,7 +26,7 @@ def export(
 ) -> None:
     """Write a SavedModel of stock TensorFlow operations, ready for TensorFlow Serving."""
     import_tensorflow()
-    from fcis_tf.serve.export import export
+    from fcis_tf.serving.export.export import export
 
     used = export(
         run, out, overrides=tuple(overrides or ()), max_pixels=max_pixels, upright=upright
@@ -41,7 +41,7 @@ def check_export(
 ) -> None:
     """List the operations of a SavedModel; fails on any that a stock server lacks."""
     import_tensorflow()
-    from fcis_tf.serve.ops_check import check_operations
+    from fcis_tf.serving.export.ops_check import check_operations
 
     used = check_operations(saved_model)
     print("\n".join(used))

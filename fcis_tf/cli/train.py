@@ -9,7 +9,7 @@ import typer
 
 from fcis_tf.cli.options import Out, Overrides, Run
 from fcis_tf.errors import FcisError
-from fcis_tf.quiet import import_tensorflow
+from fcis_tf.tf_logging import import_tensorflow
 
 if TYPE_CHECKING:
     from fcis_tf.config import Config
@@ -31,8 +31,8 @@ def train(
 
     settings = load_config(config, overrides or ())
     import_tensorflow()
-    from fcis_tf.train.loop import train
-    from fcis_tf.train.stopping import Stopped
+    from fcis_tf.training.loop import train
+    from fcis_tf.training.stopping import Stopped
 
     try:
         if overfit:
@@ -57,7 +57,7 @@ def train(
 
 
 def _check_data(config: "Config", run: Path, count: int) -> None:
-    from fcis_tf.train.overfit import AP50, overfit
+    from fcis_tf.training.overfit import AP50, overfit
 
     found = overfit(config, run, count)
     print(f"mask AP50 {found.ap50:.3f} on its own {count} images after {found.steps} steps")
@@ -83,7 +83,7 @@ def import_weights(
 ) -> None:
     """Make a run directory of released FCIS weights, ChainerCV's, or ImageNet's from Keras."""
     import_tensorflow()
-    from fcis_tf.model.import_weights import import_run
+    from fcis_tf.weights.importer import import_run
 
     fresh = import_run(
         source,

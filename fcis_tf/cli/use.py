@@ -7,7 +7,7 @@ import typer
 
 from fcis_tf.cli.options import Out, Overrides
 from fcis_tf.errors import FcisError
-from fcis_tf.quiet import import_tensorflow
+from fcis_tf.tf_logging import import_tensorflow
 
 
 def evaluate(
@@ -63,7 +63,7 @@ def evaluate(
     if results:
         if records or images:
             import_tensorflow()
-        from fcis_tf.score import score_results
+        from fcis_tf.evaluation.score import score_results
 
         with Progress("scoring", unit="steps") as progress:
             metrics = score_results(
@@ -169,7 +169,7 @@ def predict(
                     "predict: --score-maps, --as-stored and --set need --run, not --server"
                 )
             from fcis_tf.labels import Labels
-            from fcis_tf.serve.remote import predict_remotely
+            from fcis_tf.serving.client.remote import predict_remotely
 
             written = predict_remotely(
                 server,
@@ -182,7 +182,7 @@ def predict(
                 **common,
             )
         else:
-            from fcis_tf.draw import draw_predictions
+            from fcis_tf.prediction.draw import draw_predictions
 
             assert run is not None
             written = draw_predictions(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fcis_tf import visualize
+from fcis_tf import drawing
 from fcis_tf.config import Config
 from fcis_tf.data.pipeline import augmentation, training_dataset
 from fcis_tf.data.records import load_labels, read_records
@@ -31,9 +31,9 @@ def inspect_records(
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for number, batch in enumerate(dataset.take(limit).as_numpy_iterator()):
-        for picture in visualize.draw_batch(batch, labels, PIXEL_MEANS):
+        for picture in drawing.draw_batch(batch, labels, PIXEL_MEANS):
             path = out / f"example_{number:03d}.png"
-            visualize.save_png(path, picture)
+            drawing.save_png(path, picture)
             written.append(path)
     return summary, written
 

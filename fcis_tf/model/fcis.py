@@ -15,9 +15,9 @@ from fcis_tf.errors import FcisError
 from fcis_tf.geometry import boxes as box_ops
 from fcis_tf.geometry.anchors import cell_anchors, grid_anchors
 from fcis_tf.model.backbone import build_backbone, freeze
-from fcis_tf.model.ensemble import Ensemble
 from fcis_tf.model.heads import ScoreMaps, read_heads
 from fcis_tf.model.rpn import RpnHead, propose
+from fcis_tf.prediction.detector import Ensemble
 from fcis_tf.structures import Detections, Heads, Maps, Proposals, Tensor
 
 # Box deltas are learnt in units of these (dy, dx, dh, dw) (spec section 3.3).

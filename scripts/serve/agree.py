@@ -15,7 +15,7 @@ import tensorflow as tf
 from load_test import live_answers
 from PIL import Image
 
-from fcis_tf.sources import find_files
+from fcis_tf.prediction.inputs import find_files
 
 
 def main() -> int:

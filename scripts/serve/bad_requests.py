@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from fcis_tf.serve import messages
+from fcis_tf.serving.client import messages
 
 BOMB_SIDE = 30_000
 # What a bad file is answered with, apart from everything else in its batch.

@@ -19,7 +19,7 @@ from fcis_tf.benchmark.timing import take_turns
 from fcis_tf.config import load_config
 from fcis_tf.labels import Labels
 from fcis_tf.model.fold import fold
-from fcis_tf.serve.signatures import Served
+from fcis_tf.serving.export.signatures import Served
 
 
 def main() -> None:

@@ -23,8 +23,8 @@ import yaml
 from bad_requests import FILE_FAULTS, REQUEST_FAULTS, bad_files, grpc_refusals, rest_refusal
 
 from fcis_tf.inference import load_predictor, read_image
-from fcis_tf.predictor import Instances
-from fcis_tf.serve.client import Answer, Client, ImageError
+from fcis_tf.prediction.predictor import Instances
+from fcis_tf.serving.client.client import Answer, Client, ImageError
 
 HERE = Path(__file__).parent
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from fcis_tf.config import load_config
 from fcis_tf.data.convert.converter import convert_coco
 from fcis_tf.data.records import read_records, read_serialized
-from fcis_tf.train import loop
+from fcis_tf.training import loop
 from tests import fixtures
 
 decoders = pytest.importorskip(

@@ -18,15 +18,15 @@ from fcis_tf.geometry.paste import paste_masks
 from fcis_tf.model import backbone
 from fcis_tf.model.fcis import BOX_STD, FCIS
 from fcis_tf.model.heads import read_heads
-from fcis_tf.model.postprocess_released import postprocess_released
 from fcis_tf.model.rpn import propose
 from fcis_tf.ops.ps_assembly import ps_roi_pool
+from fcis_tf.prediction.voting_released import postprocess_released
 from fcis_tf.structures import AnchorTargets, Maps, Proposals, RoiTargets, Rpn
-from fcis_tf.train.losses import keep_hardest, roi_losses, rpn_losses
-from fcis_tf.train.optimizer import build_optimizer
-from fcis_tf.train.step import TrainStep
-from fcis_tf.train.strategy import mirrored_strategy
-from fcis_tf.train.targets import anchor_targets, roi_targets
+from fcis_tf.training.distributed.strategy import mirrored_strategy
+from fcis_tf.training.losses import keep_hardest, roi_losses, rpn_losses
+from fcis_tf.training.optimizer import build_optimizer
+from fcis_tf.training.step import TrainStep
+from fcis_tf.training.targets import anchor_targets, roi_targets
 from tests.golden import layout
 
 K, P, CLASSES = 3, 9, 5

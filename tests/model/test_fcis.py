@@ -5,7 +5,7 @@ import tensorflow as tf
 from fcis_tf.config import load_config
 from fcis_tf.errors import FcisError
 from fcis_tf.model.fcis import BOX_STD, FCIS
-from fcis_tf.model.weights import load_weights, save_weights
+from fcis_tf.weights.weight_files import load_weights, save_weights
 from tests import fixtures, oracle
 
 SMALL = [

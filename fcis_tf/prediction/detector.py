@@ -1,0 +1,176 @@
+"""Networks and views that answer together: their proposals united, their answers averaged.
+
+The paper's horizontal flip and ensemble (section 4.2; spec section 9.4). One network that looks at
+the image as it is, which is the default, is an ensemble too, and then nothing is averaged.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import tensorflow as tf
+
+from fcis_tf.errors import FcisError
+from fcis_tf.model.rpn import unite
+from fcis_tf.prediction.views import View, views
+from fcis_tf.prediction.voting import postprocess
+from fcis_tf.prediction.voting_released import postprocess_released
+from fcis_tf.structures import Detections, Heads, Maps, Proposals, Tensor
+
+if TYPE_CHECKING:
+    from fcis_tf.model.fcis import FCIS
+
+LEAST = 1e-7  # probability whose logarithm is still taken
+
+
+class Candidates(NamedTuple):
+    """The ROIs of all passes and what was read of them."""
+
+    rois: Tensor  # (B, N, 4)
+    valid: Tensor  # (B, N) bool
+    heads: Heads
+
+
+class Ensemble:
+    """Networks of the same classes, each asked about every view of the image.
+
+    Args:
+        members: networks; the first one's `ProposalConfig` and `PredictConfig` count for all.
+
+    Raises:
+        FcisError: they differ in the number of classes or of bins.
+    """
+
+    def __init__(self, members: "Sequence[FCIS]") -> None:
+        self.members = tuple(members)
+        kinds = sorted({(one.classes, one.geometry["pooled_size"]) for one in members})
+        if len(kinds) > 1:
+            raise FcisError(
+                "ensemble: expected networks of the same model.classes and model.pooled_size, "
+                f"found {kinds}"
+            )
+        self.settings, self.proposals = members[0].predict_config, members[0].proposal_config
+        self.views = views(flip=self.settings.flip, turn=self.settings.turn)
+
+    def look(self, image: Tensor, image_size: Tensor) -> list[Maps]:
+        """The maps of every member and view of image (B, H, W, 3) with `image_size` (B, 2)."""
+        return [
+            member(view.image(image, image_size), training=False) for member, view in self._seats()
+        ]
+
+    def propose(self, looks: list[Maps], image_size: Tensor) -> Proposals:
+        """ROIs (B, N, 4) in network pixels: those of all members together, best first.
+
+        Only the image as it is proposes; the other views would crowd out more than they find.
+        """
+        upright = looks[:: len(self.views)]
+        found = [
+            member.propose(maps, image_size)
+            for member, maps in zip(self.members, upright, strict=True)
+        ]
+        if len(found) == 1:
+            return found[0]
+        return unite(
+            found,
+            image_size,
+            count=self.proposals.predict_count,
+            nms_threshold=self.proposals.nms_threshold,
+        )
+
+    def read(self, looks: list[Maps], rois: Tensor, image_size: Tensor) -> Heads:
+        """What all looks together say of rois (B, N, 4).
+
+        Class probabilities, box deltas and the inside probabilities of the class that is then the
+        best are averaged; the logits returned are those of the averages.
+        """
+        if len(looks) == 1:
+            return self.members[0].read(looks[0], rois)
+
+        def ask(labels: Tensor | None) -> list[Heads]:
+            return [
+                view.heads_back(member.read(maps, view.boxes(rois, image_size), labels))
+                for maps, (member, view) in zip(looks, self._seats(), strict=True)
+            ]
+
+        first = ask(None)
+        classes = _mean([tf.nn.softmax(heads.class_logits) for heads in first])
+        labels = 1 + tf.argmax(classes[..., 1:], -1, output_type=tf.int32)
+        masks = [heads.mask_logits for heads in ask(labels)]
+        inside = _mean([tf.sigmoid(sides[..., 1] - sides[..., 0]) for sides in masks])
+        sides = tf.stack([1.0 - inside, inside], -1)
+        return Heads(
+            class_logits=tf.math.log(tf.maximum(classes, LEAST)),
+            box_deltas=_mean([heads.box_deltas for heads in first]),
+            mask_logits=tf.math.log(tf.maximum(sides, LEAST)),
+        )
+
+    def read_twice(
+        self, looks: list[Maps], rois: Tensor, valid: Tensor, image_size: Tensor
+    ) -> Candidates:
+        """rois (B, N, 4) and, with two passes, the same moved by their deltas, as (B, 2 N, 4)."""
+        heads = self.read(looks, rois, image_size)
+        if self.settings.iterations == 1:
+            return Candidates(rois, valid, heads)
+        refined = self.members[0].refine(rois, heads, image_size)
+        again = self.read(looks, refined, image_size)
+        both = Heads(*(tf.concat(pair, 1) for pair in zip(heads, again, strict=True)))
+        return Candidates(tf.concat([rois, refined], 1), tf.concat([valid, valid], 1), both)
+
+    def detect(
+        self, image: Tensor, image_size: Tensor, scale: Tensor, original_size: Tensor
+    ) -> Detections:
+        """Instances of each image; arguments as in `FCIS.detect`."""
+        looks = self.look(image, image_size)
+        proposals = self.propose(looks, image_size)
+        candidates = self.read_twice(looks, proposals.boxes, proposals.valid, image_size)
+        return self.conclude(candidates, image_size, scale, original_size)
+
+    def conclude(
+        self,
+        candidates: Candidates,
+        image_size: Tensor,
+        scale: Tensor,
+        original_size: Tensor,
+        frames: Tensor | None = None,
+    ) -> Detections:
+        """Suppression and voting; `frames` as in `postprocess`, all else as in `FCIS.detect`."""
+        settings, (rois, valid, heads) = self.settings, candidates
+        common: dict[str, Any] = {
+            "min_size": settings.min_size,
+            "nms_threshold": settings.nms_threshold,
+            "max_detections": settings.max_detections,
+            "score_threshold": settings.score_threshold,
+            "vote_iou": settings.vote_iou,
+            "mask_threshold": settings.mask_threshold,
+        }
+        if settings.voting.startswith("released"):
+            processor = "cpu" if settings.voting == "released_cpu" else "gpu"
+            return postprocess_released(
+                rois,
+                valid,
+                heads.class_logits,
+                heads.mask_logits,
+                scale,
+                image_size,
+                processor=processor,
+                **common,
+            )
+        return postprocess(
+            rois,
+            valid,
+            heads.class_logits,
+            heads.mask_logits,
+            scale,
+            original_size,
+            frames,
+            mask_size=settings.mask_size,
+            voting=settings.voting,
+            maskness=settings.maskness,
+            **common,
+        )
+
+    def _seats(self) -> "Iterator[tuple[FCIS, View]]":
+        return ((member, view) for member in self.members for view in self.views)
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    return tf.add_n(values) / len(values)

@@ -1,0 +1,98 @@
+"""Each ROI read from the scale at which it has the size the network knows best (paper section 4.2).
+
+Proposals come from one scale, the validation scale. The scales are gone through one after another,
+so that only the maps of one are in memory; a scale that no ROI asks for is left out.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from fcis_tf.data.pipeline import network_input
+from fcis_tf.geometry import boxes as box_ops
+from fcis_tf.prediction.detector import Candidates, Ensemble
+from fcis_tf.structures import Detections, Heads, Tensor
+
+PIXELS = tf.TensorSpec([1, None, None, 3], tf.float32)
+SIZE = tf.TensorSpec([1, 2], tf.float32)
+ROIS = tf.TensorSpec([1, None, 4], tf.float32)
+VALID = tf.TensorSpec([1, None], tf.bool)
+FACTOR = tf.TensorSpec([1], tf.float32)
+ORIGINAL = tf.TensorSpec([1, 2], tf.int32)
+
+
+class MultiScale:
+    """Detection in one image over several scales.
+
+    Args:
+        ensemble: who answers.
+        scales: sizes of the image relative to the validation scale.
+        side: a ROI is read where its area is closest to ``side ** 2`` network pixels.
+    """
+
+    def __init__(self, ensemble: Ensemble, *, scales: Sequence[float], side: float) -> None:
+        self.ensemble, self.scales, self.side = ensemble, tuple(scales), side
+        self.propose = tf.function(self._propose, input_signature=[PIXELS, SIZE])
+        self.read = tf.function(
+            self._read, input_signature=[PIXELS, SIZE, ROIS, tf.TensorSpec([], tf.float32)]
+        )
+        first = ensemble.members[0]
+        bins = first.geometry["pooled_size"]
+        heads = Heads(
+            tf.TensorSpec([1, None, first.classes + 1], tf.float32),
+            ROIS,
+            tf.TensorSpec([1, None, bins, bins, 2], tf.float32),
+        )
+        self.conclude = tf.function(
+            ensemble.conclude,
+            input_signature=[Candidates(ROIS, VALID, heads), SIZE, FACTOR, ORIGINAL, ROIS],
+        )
+
+    def detect(self, image: np.ndarray, **resizing: Any) -> Detections:
+        """Instances of one image (H0, W0, 3) uint8, as a batch of one.
+
+        `resizing` are the keyword values of `network_input`, for the validation scale.
+        """
+        pixels, factor = network_input(image, **resizing)
+        size = _size(pixels)
+        rois = np.asarray(self.propose(pixels[None], size))
+        choice = self.choose(rois[0])
+        parts = []
+        for number, scale in enumerate(self.scales):
+            chosen = rois[:, choice == number]
+            if chosen.size:
+                seen, _ = network_input(image, relative=scale, **resizing)
+                parts.append(self.read(seen[None], _size(seen), chosen, scale))
+        joined: Any = tf.nest.map_structure(lambda *values: tf.concat(values, 1), *parts)
+        candidates, frames = joined
+        original = tf.constant([image.shape[:2]], tf.int32)
+        return self.conclude(candidates, size, factor[None], original, frames)
+
+    def choose(self, rois: np.ndarray) -> np.ndarray:
+        """For each of rois (N, 4), in pixels at scale 1, the number (N,) of its scale."""
+        area = np.prod(rois[:, 2:] - rois[:, :2], axis=1, dtype=np.float64)
+        areas = area[:, None] * np.square(self.scales)
+        return np.argmin(np.abs(areas - self.side**2), axis=1)
+
+    def _propose(self, pixels: Tensor, size: Tensor) -> Tensor:
+        found = self.ensemble.propose(self.ensemble.look(pixels, size), size)
+        return found.boxes[:, : tf.math.count_nonzero(found.valid)]
+
+    def _read(
+        self, pixels: Tensor, size: Tensor, rois: Tensor, scale: Tensor
+    ) -> tuple[Candidates, Tensor]:
+        """What the image at one scale says of rois at scale 1, and the boxes its masks span.
+
+        The second pass stays at the scale of the first.
+        """
+        looks = self.ensemble.look(pixels, size)
+        scaled = box_ops.clip(rois * scale, size[:, None, :])
+        valid = tf.ones(tf.shape(rois)[:2], tf.bool)
+        moved, valid, heads = self.ensemble.read_twice(looks, scaled, valid, size)
+        return Candidates(moved / scale, valid, Heads(*heads)), tf.round(moved) / scale
+
+
+def _size(image: Tensor) -> Tensor:
+    return tf.cast(tf.shape(image)[:2], tf.float32)[None]

@@ -1,0 +1,1 @@
+"""Clients of TensorFlow Serving, which need neither TensorFlow nor Keras."""

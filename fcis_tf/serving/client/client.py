@@ -1,0 +1,211 @@
+"""A client of TensorFlow Serving, over REST or gRPC, that needs no TensorFlow.
+
+    with Client("http://localhost:8501") as client:
+        answer = client.detect(Path("image.jpg").read_bytes())
+        answer.boxes, answer.category_ids, answer.scores, answer.masks
+
+The model is one of `fcis export`; its signature "compact" sends masks as PNG.
+"""
+
+import io
+import random
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from fcis_tf.errors import FcisError
+from fcis_tf.serving.client.transport import Outputs, Unavailable, connect
+
+Key = TypeVar("Key")
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts; each is twice the one before
+
+
+class ImageError(FcisError):
+    """The server could not read this image; the others of its request are answered."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found in one image, best first, in its pixels, as `fcis export` turned them."""
+
+    height: int
+    width: int
+    boxes: np.ndarray  # (n, 4) float32 (y0, x0, y1, x1), half-open
+    category_ids: np.ndarray  # (n,) int32, raw ids of labels.json
+    scores: np.ndarray  # (n,) float32
+    windows: np.ndarray  # (n, 4) int32 (y0, x0, y1, x1), the pixels that `crops` cover
+    crops: tuple[np.ndarray, ...]  # n of (h, w) bool
+
+    @property
+    def masks(self) -> np.ndarray:
+        """(n, height, width) bool."""
+        full = np.zeros((len(self.crops), self.height, self.width), bool)
+        for canvas, (y0, x0, y1, x1), crop in zip(full, self.windows, self.crops, strict=True):
+            canvas[y0:y1, x0:x1] = crop
+        return full
+
+
+class Client:
+    """Asks one model of one server; threads may share it.
+
+    Args:
+        url: ``http[s]://HOST:PORT`` for REST (TensorFlow Serving: 8501) or ``grpc[s]://HOST:PORT``
+            for gRPC (8500), which needs grpcio.
+        model: name of the model on the server.
+        deadline: seconds for a request, with all its attempts.
+        batch_size: images that `stream` puts into a request.
+        in_flight: requests that `stream` has under way at a time.
+
+    Raises:
+        FcisError: a URL of another form, or grpcio is not installed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        model: str = "fcis",
+        deadline: float = 60.0,
+        batch_size: int = 4,
+        in_flight: int = 4,
+    ) -> None:
+        self.url, self.deadline = url, deadline
+        self.batch_size, self.in_flight = batch_size, in_flight
+        self._transport = connect(url, model)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def detect(self, file: bytes) -> Answer:
+        """What is in one JPEG or PNG file.
+
+        Raises:
+            ImageError: the server cannot read it.
+            FcisError: the server refuses the request, or does not answer before the deadline.
+        """
+        (answer,) = self.detect_batch([file])
+        if isinstance(answer, ImageError):
+            raise answer
+        return answer
+
+    def detect_batch(self, files: list[bytes]) -> list[Answer | ImageError]:
+        """The same for several files in one request; a bad one gets an error in its place.
+
+        Raises:
+            FcisError: no file, or as `detect`.
+        """
+        if not files:
+            raise FcisError("files: expected at least one image, found none")
+        outputs = self._ask(files)
+        try:
+            return [_answer(outputs, place) for place in range(len(files))]
+        except (KeyError, IndexError, OSError, ValueError) as fault:
+            raise FcisError(
+                f"{self.url}: not the answer of a model of `fcis export` "
+                f"({type(fault).__name__}: {fault})"
+            ) from None
+
+    def stream(
+        self, files: Iterable[tuple[Key, bytes]]
+    ) -> Iterator[tuple[Key, Answer | ImageError]]:
+        """Answers of many (key, file) pairs, in order, several requests under way at a time.
+
+        No more than ``batch_size * in_flight`` files are in memory.
+
+        Raises:
+            FcisError: as `detect_batch`.
+        """
+        pending: deque[tuple[list[Key], Future]] = deque()
+
+        def finished() -> Iterator[tuple[Key, Answer | ImageError]]:
+            keys, answers = pending.popleft()
+            yield from zip(keys, answers.result(), strict=True)
+
+        with ThreadPoolExecutor(self.in_flight) as pool:
+            keys: list[Key] = []
+            batch: list[bytes] = []
+            for key, file in files:
+                keys.append(key)
+                batch.append(file)
+                if len(batch) == self.batch_size:
+                    pending.append((keys, pool.submit(self.detect_batch, batch)))
+                    keys, batch = [], []
+                if len(pending) == self.in_flight:
+                    yield from finished()
+            if batch:
+                pending.append((keys, pool.submit(self.detect_batch, batch)))
+            while pending:
+                yield from finished()
+
+    def _ask(self, files: list[bytes]) -> Outputs:
+        """One request; again and again while the server is busy or away, until the deadline."""
+        ends, pause = time.monotonic() + self.deadline, FIRST_PAUSE
+        while True:
+            left = ends - time.monotonic()
+            try:
+                return self._transport.predict(files, max(left, 0.001))
+            except Unavailable as fault:
+                # Of clients that failed together, none should come back with the others.
+                rest = pause * random.uniform(0.5, 1.0)
+                if time.monotonic() + rest >= ends:
+                    raise FcisError(
+                        f"{self.url}: no answer within {self.deadline:g} s ({fault}); "
+                        "is the server up, and the port that of this protocol?"
+                    ) from None
+                time.sleep(rest)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _answer(outputs: Outputs, place: int) -> Answer | ImageError:
+    fault = outputs["image_error"][place]
+    if fault:
+        return ImageError(f"image {place}: {_text(fault)}")
+    count = int(outputs["num_detections"][place])
+    height, width = (int(side) for side in outputs["image_size"][place])
+    boxes = np.asarray(outputs["detection_boxes"][place][:count], np.float32).reshape(-1, 4)
+    windows = np.asarray(outputs["detection_windows"][place][:count], np.int32).reshape(-1, 4)
+    files = outputs["detection_masks_png_bytes"][place][:count]
+    crops = [_crop(file, window) for file, window in zip(files, windows, strict=True)]
+    return Answer(
+        height,
+        width,
+        boxes * np.array([height, width, height, width], np.float32),
+        np.asarray(outputs["detection_classes"][place][:count], np.int32),
+        np.asarray(outputs["detection_scores"][place][:count], np.float32),
+        windows,
+        tuple(crops),
+    )
+
+
+def _crop(file: bytes, window: np.ndarray) -> np.ndarray:
+    height, width = window[2:] - window[:2]
+    if not file:
+        return np.zeros((height, width), bool)
+    with Image.open(io.BytesIO(file)) as image:
+        mask = np.asarray(image) > 0
+    if mask.shape != (height, width):
+        raise ValueError(f"a mask of {mask.shape} pixels in a window of {(height, width)}")
+    return mask
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,1 @@
+"""Weights: our files, transfer between class lists, and importers."""
