@@ -13,9 +13,9 @@ _WHERE = {
     "Labels": "fcis_tf.labels",
     "FCIS": "fcis_tf.model.fcis",
     "load_weights": "fcis_tf.weights.weight_files",
-    "load_run": "fcis_tf.inference",
-    "load_predictor": "fcis_tf.inference",
-    "predict": "fcis_tf.inference",
+    "load_run": "fcis_tf.prediction.load",
+    "load_predictor": "fcis_tf.prediction.load",
+    "predict": "fcis_tf.prediction.load",
     "Predictor": "fcis_tf.prediction.predictor",
 }
 

@@ -1,4 +1,4 @@
-"""Pictures: instances over an image, ground truth as the network sees it, score maps.
+"""Pictures: instances over an image, pictures side by side, PNG files.
 
 All functions take and return (H, W, 3) uint8 RGB arrays.
 """
@@ -9,12 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fcis_tf.geometry.paste import paste_masks
-from fcis_tf.labels import Labels
-
 READABLE = 480  # pictures with a shorter side below this are enlarged
-MARGIN, GAP = 8, 3  # between pictures, between the maps of a mosaic
-COLUMN, MOSAIC = 480, 720  # widths on the page of score maps
+MARGIN = 8  # between pictures
 INK, PAPER, SIGNAL = (20, 20, 20), (255, 255, 255), (255, 80, 60)
 # Okabe and Ito's colours, which the colour-blind can tell apart
 # too; in the order that keeps neighbours of all three rounds of `instance_color` furthest apart.
@@ -24,10 +20,6 @@ PALETTE = np.array(
         [204, 121, 167], [213, 94, 0], [0, 114, 178],
     ]
 )  # fmt: skip
-# Stops of a perceptual map, dark blue over green to yellow.
-HEAT = np.array(
-    [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]], np.float64
-)
 
 
 def draw_instances(
@@ -86,83 +78,9 @@ def draw_cut_outs(
     return np.asarray(picture)
 
 
-def draw_batch(batch: dict[str, np.ndarray], labels: Labels, means: np.ndarray) -> list[np.ndarray]:
-    """The ground truth of each image of a batch as the network sees it.
-
-    Args:
-        batch: arrays of the `batch` of structures.py.
-        labels: the classes.
-        means: (3,) channel means to add back.
-    """
-    pictures = []
-    for i, (height, width) in enumerate(batch["image_size"].astype(int)):
-        pixels = np.clip(batch["image"][i][:height, :width] + means, 0, 255).astype(np.uint8)
-        present = batch["labels"][i] > 0
-        boxes = batch["boxes"][i][present]
-        masks = paste_masks(batch["masks"][i][present] / 255.0, boxes, height, width, 0.5)
-        names = [labels.names[n - 1] for n in batch["labels"][i][present]]
-        picture = draw_instances(pixels, boxes, masks, names)
-        name = batch["image_id"][i].decode()
-        scale = batch["scale"][i]
-        title = f"image {name}: {height} x {width}, scale {scale:.3f}, {len(names)} instances"
-        pictures.append(_titled(picture, title))
-    return pictures
-
-
-def draw_score_maps(
-    image: np.ndarray,
-    maps: np.ndarray,
-    roi: np.ndarray,
-    stride: int,
-    assembled: np.ndarray,
-    *,
-    title: str,
-) -> np.ndarray:
-    """One class's position-sensitive maps and one ROI's assembly: the paper's Figure 2.
-
-    Args:
-        image: (H, W, 3) uint8 network input.
-        maps: (Hf, Wf, k, k, 2) maps of the class, outside and inside.
-        roi: (4,) in network pixels.
-        stride: network pixels per map cell.
-        assembled: (p, p, 2) mask logits of the ROI.
-        title: headline.
-    """
-    k = maps.shape[2]
-    scale = min(COLUMN / image.shape[1], COLUMN / image.shape[0])
-    size = round(image.shape[1] * scale), round(image.shape[0] * scale)
-    scene = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
-    _grid(ImageDraw.Draw(scene), np.asarray(roi) * scale, k)
-    # One scale for all scores; a few extreme cells far from the ROI must not pale the rest.
-    bound = max(float(np.abs(assembled).max()), float(np.quantile(np.abs(maps), 0.995)), 1e-6)
-    tile = (COLUMN - 2 * MARGIN) // 3
-    shown = [
-        (_heat(assembled[..., 1], -bound, bound), "assembled inside"),
-        (_heat(assembled[..., 0], -bound, bound), "assembled outside"),
-        (_heat(_inside(assembled), 0.0, 1.0), "mask probability"),
-    ]
-    tiles = [_titled(_scaled(heat, tile, tile), name) for heat, name in shown]
-    bar = _scaled(_heat(np.linspace(0, 1, COLUMN)[None], 0, 1), 12, COLUMN)
-    left = _column(
-        [
-            _titled(np.asarray(scene), f"image, ROI and its {k} x {k} cells"),
-            _row(tiles)[:, :-MARGIN],
-            _titled(bar, f"scores from {-bound:.1f} to {bound:.1f}; probability from 0 to 1"),
-        ]
-    )
-    mosaics = [
-        _titled(
-            _mosaic(maps[..., side], roi, stride, bound),
-            f"{k} x {k} {name} maps; of each the ROI reads the white cell",
-        )
-        for side, name in ((1, "inside"), (0, "outside"))
-    ]
-    return _titled(_row([left, *mosaics]), title, 18)
-
-
 def contact_sheet(pictures: list[np.ndarray], columns: int) -> np.ndarray:
     """Pictures side by side in rows, on white."""
-    return _column([_row(pictures[i : i + columns]) for i in range(0, len(pictures), columns)])
+    return column([row(pictures[i : i + columns]) for i in range(0, len(pictures), columns)])
 
 
 def save_png(path: Path, picture: np.ndarray) -> None:
@@ -180,9 +98,23 @@ def instance_color(number: int) -> tuple[int, int, int]:
     return int(red), int(green), int(blue)
 
 
-def _inside(logits: np.ndarray) -> np.ndarray:
-    """Probability (...) of inside from logits (..., 2) of outside and inside."""
-    return 1 / (1 + np.exp(np.clip(logits[..., 0] - logits[..., 1], -80, 80)))
+def titled(picture: np.ndarray, title: str, size: int = 13) -> np.ndarray:
+    """A line above a picture, which gets wider if the line is."""
+    font = ImageFont.load_default(size)
+    width = max(picture.shape[1], int(font.getlength(title)) + 4)
+    strip = Image.new("RGB", (width, size + 9), PAPER)
+    ImageDraw.Draw(strip).text((2, 4), title, fill=INK, font=font)
+    return np.concatenate([np.asarray(strip), _padded(picture, picture.shape[0], width)], 0)
+
+
+def column(pictures: list[np.ndarray]) -> np.ndarray:
+    width = max(picture.shape[1] for picture in pictures)
+    return np.concatenate([_padded(p, p.shape[0] + MARGIN, width) for p in pictures], 0)
+
+
+def row(pictures: list[np.ndarray]) -> np.ndarray:
+    height = max(picture.shape[0] for picture in pictures)
+    return np.concatenate([_padded(p, height, p.shape[1] + MARGIN) for p in pictures], 1)
 
 
 def _outline(mask: np.ndarray, width: int) -> np.ndarray:
@@ -237,65 +169,6 @@ def _place(
     return next(free, corners[0])
 
 
-def _titled(picture: np.ndarray, title: str, size: int = 13) -> np.ndarray:
-    """A line above a picture, which gets wider if the line is."""
-    font = ImageFont.load_default(size)
-    width = max(picture.shape[1], int(font.getlength(title)) + 4)
-    strip = Image.new("RGB", (width, size + 9), PAPER)
-    ImageDraw.Draw(strip).text((2, 4), title, fill=INK, font=font)
-    return np.concatenate([np.asarray(strip), _padded(picture, picture.shape[0], width)], 0)
-
-
-def _column(pictures: list[np.ndarray]) -> np.ndarray:
-    width = max(picture.shape[1] for picture in pictures)
-    return np.concatenate([_padded(p, p.shape[0] + MARGIN, width) for p in pictures], 0)
-
-
-def _row(pictures: list[np.ndarray]) -> np.ndarray:
-    height = max(picture.shape[0] for picture in pictures)
-    return np.concatenate([_padded(p, height, p.shape[1] + MARGIN) for p in pictures], 1)
-
-
 def _padded(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     missing = ((0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0))
     return np.pad(picture, missing, constant_values=255)
-
-
-def _heat(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    place = np.clip((values - low) / (high - low), 0, 1) * (len(HEAT) - 1)
-    below = np.minimum(place.astype(int), len(HEAT) - 2)
-    part = (place - below)[..., None]
-    return (HEAT[below] * (1 - part) + HEAT[below + 1] * part).round().astype(np.uint8)
-
-
-def _scaled(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    image = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
-    return np.asarray(image)
-
-
-def _mosaic(maps: np.ndarray, roi: np.ndarray, stride: int, bound: float) -> np.ndarray:
-    """All k x k maps (Hf, Wf, k, k) as heat maps, each with the ROI and the cell it serves."""
-    rows, columns, k, _ = maps.shape
-    scale = (MOSAIC // k - GAP) / max(rows, columns)
-    height, width = max(round(rows * scale), 1), max(round(columns * scale), 1)
-    page = Image.new("RGB", (k * (width + GAP) - GAP, k * (height + GAP) - GAP), PAPER)
-    y0, x0, y1, x1 = (float(side) * scale / stride for side in roi)
-    for gy in range(k):
-        for gx in range(k):
-            heat = _heat(maps[:, :, gy, gx], -bound, bound)
-            tile = Image.fromarray(_scaled(heat, height, width))
-            draw = ImageDraw.Draw(tile)
-            draw.rectangle((x0, y0, x1, y1), outline=SIGNAL)
-            top, left = y0 + gy * (y1 - y0) / k, x0 + gx * (x1 - x0) / k
-            draw.rectangle((left, top, left + (x1 - x0) / k, top + (y1 - y0) / k), outline=PAPER)
-            page.paste(tile, (gx * (width + GAP), gy * (height + GAP)))
-    return np.asarray(page)
-
-
-def _grid(draw: ImageDraw.ImageDraw, roi: np.ndarray, k: int) -> None:
-    y0, x0, y1, x1 = (float(side) for side in roi)
-    for i in range(1, k):
-        y, x = y0 + i * (y1 - y0) / k, x0 + i * (x1 - x0) / k
-        draw.line((x0, y, x1, y), fill=PAPER)
-        draw.line((x, y0, x, y1), fill=PAPER)
-    draw.rectangle((x0, y0, x1, y1), outline=SIGNAL, width=2)

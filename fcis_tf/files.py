@@ -25,9 +25,9 @@ def write_whole(path: Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON; the file appears only when it is whole."""
-    write_whole(path, json.dumps(content, indent=1) + "\n")
+def write_json(path: Path, content: Any, *, indent: int | None = 1) -> None:
+    """Write JSON, on one line with `indent` None; the file appears only when it is whole."""
+    write_whole(path, json.dumps(content, indent=indent) + "\n")
 
 
 def replace(partial: Path, path: Path) -> None:

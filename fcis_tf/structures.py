@@ -25,6 +25,12 @@ The dictionaries at the tf.data boundary
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
+# RGB means that are subtracted from an image; there is no scaling (`pixel_means` of the released
+# configurations, in RGB order).
+PIXEL_MEANS = np.array([123.15, 115.90, 103.06], np.float32)
+
 Tensor = Any  # tf.Tensor; TensorFlow ships no types
 
 

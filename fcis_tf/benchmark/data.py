@@ -21,12 +21,12 @@ from fcis_tf.benchmark.report import describe_machine
 from fcis_tf.benchmark.timing import Seconds, quartiles, take_turns
 from fcis_tf.config import Config
 from fcis_tf.data import augment
-from fcis_tf.data.images import decode_image
+from fcis_tf.data.decode import decode_image
 from fcis_tf.data.order import draws
 from fcis_tf.data.parse import parse
 from fcis_tf.data.pipeline import RESIZE, augmentation, training_dataset
 from fcis_tf.data.records import load_labels, record_files
-from fcis_tf.inference import write_json
+from fcis_tf.files import write_json
 from fcis_tf.labels import Labels
 from fcis_tf.progress import Progress
 

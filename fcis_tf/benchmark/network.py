@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from fcis_tf.config import Config
 from fcis_tf.data.pipeline import network_input
-from fcis_tf.inference import resizing
 from fcis_tf.model.fcis import FCIS
+from fcis_tf.prediction.predictor import resizing
 from fcis_tf.structures import Tensor
 
 # With batch-norm statistics 0 and 1 every residual block doubles the variance of the features;

@@ -11,10 +11,10 @@ from fcis_tf.benchmark.timing import Seconds, take_turns
 from fcis_tf.config import Config
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.geometry.paste import paste_masks
-from fcis_tf.inference import Predictor, resizing
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.fold import fold
 from fcis_tf.ops.library import use_custom
+from fcis_tf.prediction.predictor import Predictor, resizing
 from fcis_tf.prediction.voting import suppress, vote
 from fcis_tf.structures import Detections, Heads, Maps
 

@@ -28,7 +28,7 @@ from fcis_tf.benchmark.timing import quartiles
 from fcis_tf.benchmark.training import OHEM, RANDOM, measure_training
 from fcis_tf.config import Config
 from fcis_tf.errors import FcisError
-from fcis_tf.inference import write_json
+from fcis_tf.files import write_json
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.ops.library import load, use_custom
 from fcis_tf.progress import Progress

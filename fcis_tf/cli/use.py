@@ -80,7 +80,7 @@ def evaluate(
         hint = f"fcis evaluate --results {results} ... --report report"
     else:
         import_tensorflow()
-        from fcis_tf.inference import evaluate_run
+        from fcis_tf.evaluation.run import evaluate_run
 
         assert run is not None
         out = out or run / "evaluation"

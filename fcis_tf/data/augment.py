@@ -9,8 +9,7 @@ import tensorflow as tf
 
 from fcis_tf.geometry import boxes as box_ops
 from fcis_tf.geometry.masks import resample
-from fcis_tf.model.backbone import PIXEL_MEANS
-from fcis_tf.structures import Tensor
+from fcis_tf.structures import PIXEL_MEANS, Tensor
 
 Example = dict[str, Tensor]
 

@@ -1,57 +1,32 @@
-"""Image files as 8-bit RGB pixels, in graph mode and with Pillow."""
+"""Image files as 8-bit RGB pixels, read with Pillow."""
 
-import re
+import io
+from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 
-from fcis_tf.structures import Tensor
-
-JPEG_START = b"\xff\xd8\xff"
-JPEG_SCAN, JPEG_END = b"\xda", b"\xff\xd9"
-# In pixel data 0 follows each 255 that is not a mark, and marks 208 to 215 only number their parts.
-JPEG_MARK = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+from fcis_tf.errors import FcisError
 
 
-def decode_image(encoded: Tensor) -> Tensor:
-    """A JPEG, PNG, BMP or GIF file as (H, W, 3) uint8 RGB, in its stored orientation."""
+def read_image(source: Path | io.BytesIO, name: str = "", *, upright: bool = False) -> np.ndarray:
+    """An image file, or its bytes, as uint8 (H, W, 3) RGB.
 
-    def jpeg() -> Tensor:
-        # The default transform is off by several grey levels (spec section 1.1).
-        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
-
-    def other() -> Tensor:
-        return tf.io.decode_image(encoded, channels=3, expand_animations=False)
-
-    image = tf.cond(tf.io.is_jpeg(encoded), jpeg, other)
-    return tf.ensure_shape(image, [None, None, 3])
-
-
-def check_decodable(encoded: bytes) -> None:
-    """Raise what `decode_image` would, at a fraction of the cost for most JPEGs.
-
-    Of those, a corner is decoded, which reads all headers and tables. Pixels cannot be wrong, so
-    if nothing but their data follows, up to the mark of the image's end, the rest decodes too.
+    Args:
+        source: the file.
+        name: what an error message calls it; by default `source`.
+        upright: turn and mirror it as its EXIF orientation says; by default it is as it is stored.
 
     Raises:
-        tf.errors.InvalidArgumentError: a damaged file.
+        FcisError: not an image, or a damaged one.
     """
-    if encoded.startswith(JPEG_START):
-        tf.io.decode_and_crop_jpeg(encoded, [0, 0, 1, 1], channels=3)
-        if _is_one_whole_scan(encoded):
-            return
-    decode_image(tf.constant(encoded))
-
-
-def _is_one_whole_scan(jpeg: bytes) -> bool:
-    """Whether pixel data begin after the headers and end with the image."""
-    place = len(JPEG_START) - 1
-    while jpeg[place : place + 1] == b"\xff" and jpeg[place + 1 : place + 2] != JPEG_SCAN:
-        place += 2 + int.from_bytes(jpeg[place + 2 : place + 4])
-    place += 2 + int.from_bytes(jpeg[place + 2 : place + 4])
-    found = JPEG_MARK.search(jpeg, place)
-    return found is not None and found[0] == JPEG_END
+    try:
+        with Image.open(source) as image:
+            return np.asarray(to_rgb(ImageOps.exif_transpose(image) if upright else image))
+    except FileNotFoundError:
+        raise FcisError(f"{source}: no such file") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
+        raise FcisError(f"{name or source}: not a readable image ({fault})") from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

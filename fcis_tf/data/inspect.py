@@ -8,8 +8,9 @@ from fcis_tf import drawing
 from fcis_tf.config import Config
 from fcis_tf.data.pipeline import augmentation, training_dataset
 from fcis_tf.data.records import load_labels, read_records
+from fcis_tf.geometry.paste import paste_masks
 from fcis_tf.labels import Labels
-from fcis_tf.model.backbone import PIXEL_MEANS
+from fcis_tf.structures import PIXEL_MEANS
 
 
 def inspect_records(
@@ -31,11 +32,33 @@ def inspect_records(
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for number, batch in enumerate(dataset.take(limit).as_numpy_iterator()):
-        for picture in drawing.draw_batch(batch, labels, PIXEL_MEANS):
+        for picture in draw_batch(batch, labels):
             path = out / f"example_{number:03d}.png"
             drawing.save_png(path, picture)
             written.append(path)
     return summary, written
+
+
+def draw_batch(batch: dict[str, np.ndarray], labels: Labels) -> list[np.ndarray]:
+    """The ground truth of each image of a batch as the network sees it.
+
+    Args:
+        batch: arrays of the `batch` of structures.py.
+        labels: the classes.
+    """
+    pictures = []
+    for i, (height, width) in enumerate(batch["image_size"].astype(int)):
+        pixels = np.clip(batch["image"][i][:height, :width] + PIXEL_MEANS, 0, 255).astype(np.uint8)
+        present = batch["labels"][i] > 0
+        boxes = batch["boxes"][i][present]
+        masks = paste_masks(batch["masks"][i][present] / 255.0, boxes, height, width, 0.5)
+        names = [labels.names[n - 1] for n in batch["labels"][i][present]]
+        picture = drawing.draw_instances(pixels, boxes, masks, names)
+        name = batch["image_id"][i].decode()
+        scale = batch["scale"][i]
+        title = f"image {name}: {height} x {width}, scale {scale:.3f}, {len(names)} instances"
+        pictures.append(drawing.titled(picture, title))
+    return pictures
 
 
 def _summary(records: Path, labels: Labels) -> str:

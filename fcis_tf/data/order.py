@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from fcis_tf.data.images import decode_image
+from fcis_tf.data.decode import decode_image
 from fcis_tf.errors import FcisError
 from fcis_tf.structures import Tensor
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from fcis_tf.data.images import decode_image
+from fcis_tf.data.decode import decode_image
 from fcis_tf.data.records import BOX_KEYS
 from fcis_tf.geometry.masks import resample
 from fcis_tf.structures import Tensor

@@ -5,10 +5,7 @@ faster-coco-eval does the matching; a test holds it equal to pycocotools.
 
 import contextlib
 import io
-import json
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -206,13 +203,6 @@ def per_class(
             row |= {f"mask_AP{s}": mask.average(label, size=n) for n, s in enumerate("sml", 1)}
         rows.append(row)
     return rows
-
-
-def save_results(found: list[dict[str, Any]], path: Path) -> None:
-    """Write COCO results json; the file appears only when it is whole."""
-    partial = path.with_name("partial." + path.name)
-    partial.write_text(json.dumps(found))
-    os.replace(partial, path)
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def score_results(
         if images:
             fetch = _folder_images(images, truth)
     elif records and not annotations:
-        from fcis_tf.inference import record_images
+        from fcis_tf.evaluation.run import record_images
 
         truth, labels = _read_truth(records)
         fetch = record_images(records)
@@ -88,7 +88,7 @@ def _folder_images(folder: Path, truth: dict[str, Any]) -> Fetch:
         raise FcisError(f"--images {folder}: no such folder")
 
     def read(entry: dict[str, Any]) -> np.ndarray:
-        from fcis_tf.inference import read_image
+        from fcis_tf.data.images import read_image
 
         path = folder / str(entry.get("file_name"))
         image = read_image(path)

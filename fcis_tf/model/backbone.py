@@ -8,14 +8,10 @@ is a network of two basic blocks a stage for CPUs and for training from scratch.
 from collections.abc import Callable, Sequence
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import layers
 
 from fcis_tf.structures import Tensor
-
-# RGB means subtracted from the image; there is no scaling (spec section 1.1).
-PIXEL_MEANS = np.array([123.15, 115.90, 103.06], np.float32)
 
 BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3, 8, 36, 3)}
 RESNET_WIDTHS = (64, 128, 256, 512)

@@ -1,5 +1,6 @@
 """Predictions of image files as pictures: instances, and the score maps behind them."""
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -7,19 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from fcis_tf import drawing
-from fcis_tf.data.pipeline import network_input
-from fcis_tf.evaluation import coco
-from fcis_tf.inference import first, load_predictor
+from fcis_tf.files import write_json
 from fcis_tf.instances import Segment, label_map
 from fcis_tf.instances import results as segment_results
-from fcis_tf.labels import Labels
-from fcis_tf.model.backbone import PIXEL_MEANS
 from fcis_tf.overlay import draw_segments
 from fcis_tf.prediction.inputs import Picture, count_pictures, find_files, read_pictures
-from fcis_tf.prediction.predictor import Predictor, resizing
+from fcis_tf.prediction.load import load_predictor
+from fcis_tf.prediction.predictor import Predictor
+from fcis_tf.prediction.score_maps import draw_score_maps
 from fcis_tf.prediction.video import VideoWriter, frame_rate
 
 
@@ -68,7 +66,9 @@ def draw_predictions(
     results: list[dict] = []
     with ExitStack() as stack:
         video = None  # the file whose frames are being written
-        stream = predict_stream(predictor, first(read_pictures(files, upright=upright), limit))
+        stream = predict_stream(
+            predictor, itertools.islice(read_pictures(files, upright=upright), limit)
+        )
         for done, (picture, found) in enumerate(stream, start=1):
             file, height, width = picture.file, *picture.image.shape[:2]
             results += segment_results(picture.name, found, height, width, labels)
@@ -96,7 +96,7 @@ def draw_predictions(
                 drawing.save_png(written[-1], page)
             if progress:
                 progress(done, max(total, done))
-    coco.save_results(results, out / "predictions.json")
+    write_json(out / "predictions.json", results, indent=None)
     return written
 
 
@@ -113,32 +113,3 @@ def predict_stream(
 
     for found in predictor.stream(images()):
         yield pending.popleft(), found
-
-
-def draw_score_maps(
-    predictor: Predictor, image: np.ndarray, found: Sequence[Segment], labels: Labels
-) -> np.ndarray:
-    """The paper's Figure 2 for the best detection: its class's maps and their assembly."""
-    model, config = predictor.model, predictor.config
-    k, classes = config.model.group_size, model.classes + 1
-    pixels, scale = network_input(image, **resizing(config))
-    maps = model(pixels[None], training=False)
-    if found:
-        label, score = found[0].label, found[0].score
-        roi = tf.constant([found[0].box]) * scale
-    else:
-        label, score = 1, 0.0
-        roi = tf.cast([[0, 0, *pixels.shape[:2]]], tf.float32)
-    heads = model.read(maps, roi[None], tf.constant([[label]]))
-    cells = tf.reshape(
-        tf.cast(maps.scores[0], tf.float32), [*maps.scores.shape[1:3], k, k, 2, classes]
-    )
-    shown = np.clip(np.asarray(pixels) + PIXEL_MEANS, 0, 255).astype(np.uint8)
-    return drawing.draw_score_maps(
-        shown,
-        np.asarray(cells[..., label]),
-        np.asarray(roi[0]),
-        model.stride,
-        np.asarray(heads.mask_logits[0, 0]),
-        title=f"{labels.names[label - 1]}, score {score:.2f}",
-    )

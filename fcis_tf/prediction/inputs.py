@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fcis_tf.data.images import read_image
 from fcis_tf.errors import FcisError
-from fcis_tf.inference import read_image
 from fcis_tf.prediction.video import frame_count, is_video, read_frames
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")

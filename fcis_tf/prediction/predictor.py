@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from fcis_tf.config import Config
 from fcis_tf.data.augment import resize_factor
-from fcis_tf.data.images import decode_image
+from fcis_tf.data.decode import decode_image
 from fcis_tf.data.pipeline import evaluation_dataset, network_input
 from fcis_tf.data.records import read_records
 from fcis_tf.errors import FcisError

@@ -9,11 +9,14 @@ import numpy as np
 
 from fcis_tf import drawing
 from fcis_tf.config import Config
+from fcis_tf.data.images import read_image
 from fcis_tf.data.records import read_records
 from fcis_tf.evaluation import coco
-from fcis_tf.inference import Predictor, evaluate_model, read_image, write_json
+from fcis_tf.evaluation.run import evaluate_model
+from fcis_tf.files import write_json
 from fcis_tf.labels import Labels
 from fcis_tf.model.fcis import FCIS
+from fcis_tf.prediction.predictor import Predictor
 from fcis_tf.weights.weight_files import BEST, load_notes, save_weights
 
 METRICS = "metrics.json"

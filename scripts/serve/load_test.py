@@ -22,7 +22,8 @@ import numpy as np
 import yaml
 from bad_requests import FILE_FAULTS, REQUEST_FAULTS, bad_files, grpc_refusals, rest_refusal
 
-from fcis_tf.inference import load_predictor, read_image
+from fcis_tf.data.images import read_image
+from fcis_tf.prediction.load import load_predictor
 from fcis_tf.prediction.predictor import Instances
 from fcis_tf.serving.client.client import Answer, Client, ImageError
 

@@ -13,7 +13,7 @@ from fcis_tf.benchmark.timing import quartiles, take_turns
 from fcis_tf.config import Config, load_config
 from fcis_tf.data.records import load_labels
 from fcis_tf.errors import FcisError
-from fcis_tf.inference import Predictor
+from fcis_tf.prediction.predictor import Predictor
 from fcis_tf.training.step import compute_losses
 from tests import fixtures
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fcis_tf.data.images import check_decodable, decode_image
+from fcis_tf.data.decode import check_decodable, decode_image
 from tests.fixtures import encode_image
 
 

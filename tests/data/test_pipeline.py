@@ -13,7 +13,7 @@ from fcis_tf.data.pipeline import (
 )
 from fcis_tf.data.records import load_labels, read_records
 from fcis_tf.errors import FcisError
-from fcis_tf.model.backbone import PIXEL_MEANS
+from fcis_tf.structures import PIXEL_MEANS
 from tests import fixtures
 
 SMALL = {"short_sides": (60,), "long_side": 100, "mask_size": 14, "shuffle_buffer": 8}

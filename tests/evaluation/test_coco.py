@@ -9,6 +9,7 @@ from pycocotools.cocoeval import COCOeval
 
 from fcis_tf.errors import FcisError
 from fcis_tf.evaluation import coco
+from fcis_tf.files import write_json
 from fcis_tf.labels import Labels
 from tests import fixtures
 from tests.evaluation.sets import LABELS
@@ -132,7 +133,7 @@ def test_numeric_image_ids_stay(records):
 def test_pycocotools_loads_the_saved_results(records, rng, tmp_path, capsys):
     truth, found = coco.ground_truth(records, LABELS), detections(records, rng)
     (tmp_path / "truth.json").write_text(json.dumps(truth))
-    coco.save_results(found, tmp_path / "results.json")
+    write_json(tmp_path / "results.json", found, indent=None)
     gold = COCO(str(tmp_path / "truth.json"))
     loaded = gold.loadRes(str(tmp_path / "results.json"))
     capsys.readouterr()

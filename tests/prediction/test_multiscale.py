@@ -4,10 +4,11 @@ import tensorflow as tf
 
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.errors import FcisError
-from fcis_tf.inference import Predictor, load_predictor, resizing
 from fcis_tf.labels import Labels
 from fcis_tf.prediction.detector import Ensemble
+from fcis_tf.prediction.load import load_predictor
 from fcis_tf.prediction.multiscale import MultiScale
+from fcis_tf.prediction.predictor import Predictor, resizing
 from fcis_tf.weights.weight_files import save_weights
 from tests.prediction.test_detector import build
 

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from fcis_tf.errors import FcisError
-from fcis_tf.inference import Predictor, load_run
+from fcis_tf.prediction.load import load_run
+from fcis_tf.prediction.predictor import Predictor
 from fcis_tf.serving.client.client import Answer, Client, ImageError
 from fcis_tf.serving.client.remote import predict_remotely
 from tests import fixtures

@@ -10,8 +10,9 @@ import tensorflow as tf
 from PIL import Image
 
 from fcis_tf.errors import FcisError
-from fcis_tf.inference import Predictor, load_run
 from fcis_tf.labels import Labels
+from fcis_tf.prediction.load import load_run
+from fcis_tf.prediction.predictor import Predictor
 from fcis_tf.serving.export.export import export
 from fcis_tf.serving.export.ops_check import check_operations, used_operations
 from tests import fixtures

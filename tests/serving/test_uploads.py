@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from fcis_tf.data.images import decode_image
+from fcis_tf.data.decode import decode_image
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.serving.export.uploads import exif_orientation, read_upload, turned
 from tests import fixtures

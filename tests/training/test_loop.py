@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from fcis_tf.config import load_config
 from fcis_tf.errors import FcisError
-from fcis_tf.inference import evaluate_run, load_run
+from fcis_tf.evaluation.run import evaluate_run
 from fcis_tf.prediction.draw import draw_predictions
+from fcis_tf.prediction.load import load_run
 from fcis_tf.training import loop, step
 from fcis_tf.training.logger import read_lines
 from fcis_tf.training.stopping import Stopped

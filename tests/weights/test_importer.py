@@ -6,10 +6,10 @@ from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
 from fcis_tf.config import load_config
 from fcis_tf.errors import FcisError
-from fcis_tf.inference import load_run
 from fcis_tf.model import backbone
 from fcis_tf.model.backbone import build_backbone
 from fcis_tf.model.fcis import FCIS
+from fcis_tf.prediction.load import load_run
 from fcis_tf.weights.importer import assign, import_run, read_weights
 from fcis_tf.weights.mxnet import from_released
 from fcis_tf.weights.mxnet_params import read_params

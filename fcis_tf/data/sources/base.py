@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from fcis_tf.data.images import check_decodable, to_rgb
+from fcis_tf.data.decode import check_decodable
+from fcis_tf.data.images import to_rgb
 from fcis_tf.data.records import Instance, Record
 from fcis_tf.data.sources import faults
 from fcis_tf.data.sources.faults import Tell

@@ -9,10 +9,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from fcis_tf import drawing
-from fcis_tf.data.images import to_rgb
+from fcis_tf.data.images import read_image, to_rgb
 from fcis_tf.errors import FcisError
-from fcis_tf.evaluation import coco
-from fcis_tf.inference import first, read_image
+from fcis_tf.files import write_json
 from fcis_tf.instances import Segment, label_map, results
 from fcis_tf.labels import Labels
 from fcis_tf.overlay import draw_segments
@@ -58,7 +57,7 @@ def predict_remotely(
         FcisError: a path that is wrong, a server that does not answer or, after everything is
             written, images that could not be read.
     """
-    files = list(first(iter(find_files(paths)), limit))
+    files = find_files(paths)[:limit]
     for file in files:
         if is_video(file):
             raise FcisError(f"{file}: a server takes images; predict videos with --run")
@@ -83,7 +82,7 @@ def predict_remotely(
             if label_maps:
                 written.append(out / f"{file.stem}_labels.png")
                 drawing.save_png(written[-1], label_map(shown, answer.height, answer.width))
-    coco.save_results(found, out / "predictions.json")
+    write_json(out / "predictions.json", found, indent=None)
     if faults:
         others = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
         raise FcisError(f"{faults[0]}{others}; the other images are in {out}")

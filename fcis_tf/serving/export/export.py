@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from fcis_tf.config import Config
 from fcis_tf.errors import FcisError
-from fcis_tf.inference import load_run
 from fcis_tf.model.fold import fold
+from fcis_tf.prediction.load import load_run
 from fcis_tf.serving.export.ops_check import check_operations
 from fcis_tf.serving.export.package import describe, write_batching, write_extras
 from fcis_tf.serving.export.signatures import Served

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from fcis_tf.data.images import decode_image
+from fcis_tf.data.decode import decode_image
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.structures import Tensor
 

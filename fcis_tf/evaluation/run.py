@@ -1,16 +1,15 @@
-"""Inference for people: arrays, files and whole data sets in, instances at original size out."""
+"""Evaluation of a run, or of a network in memory, on a folder of records."""
 
 import io
+import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from fcis_tf.config import Config, load_config
-from fcis_tf.data.images import to_rgb
+from fcis_tf.data.images import read_image
 from fcis_tf.data.records import read_image_files, read_records
 from fcis_tf.errors import FcisError
 from fcis_tf.evaluation import coco
@@ -19,62 +18,8 @@ from fcis_tf.evaluation.pictures import Fetch
 from fcis_tf.evaluation.report import write_report
 from fcis_tf.files import write_json
 from fcis_tf.labels import Labels
-from fcis_tf.model.fcis import FCIS
-from fcis_tf.model.fold import fold
-from fcis_tf.prediction.predictor import Instances, Predictor
-from fcis_tf.prediction.predictor import resizing as resizing
-from fcis_tf.weights.weight_files import load_weights
-
-
-def predict(model: FCIS, images: Iterable[np.ndarray]) -> list[Instances]:
-    """Instances of each uint8 (H, W, 3) RGB image; the images may differ in size."""
-    predictor = Predictor(fold(model))
-    return [predictor.image(image) for image in images]
-
-
-def load_run(
-    run: Path, overrides: Sequence[str] = (), weights: Path | None = None, *, ops: str = "auto"
-) -> tuple[Config, Labels, FCIS]:
-    """The configuration, classes and network of a run directory; `ops` as in `FCIS`.
-
-    Raises:
-        FcisError: the directory is not one, or its parts do not fit each other.
-    """
-    if not (run / "config.yaml").exists():
-        raise FcisError(f"{run}: not a run directory (no config.yaml); `fcis train` makes one")
-    config = load_config(run / "config.yaml", overrides)
-    labels = Labels.load(run / "labels.json")
-    if config.model.classes != len(labels):
-        raise FcisError(
-            f"{run}: model.classes is {config.model.classes}, labels.json has {len(labels)}"
-        )
-    model = FCIS.from_config(config, precision=config.predict.precision, ops=ops)
-    load_weights(model, weights or run)
-    return config, labels, model
-
-
-def load_predictor(
-    run: Path, overrides: Sequence[str] = (), weights: Path | None = None
-) -> tuple[Predictor, Labels]:
-    """What predicts with a run, and with the others that its ``predict.ensemble`` names.
-
-    A member is a run directory, or a ``.weights.h5`` file for the configuration of `run`.
-
-    Raises:
-        FcisError: as `load_run`, or a member has other classes.
-    """
-    config, labels, model = load_run(run, overrides, weights)
-    members = []
-    for name in config.predict.ensemble:
-        if Path(name).is_dir():
-            _, others, member = load_run(Path(name))
-            if others != labels:
-                raise FcisError(f"predict.ensemble: {name} has other classes than {run}")
-        else:
-            member = FCIS.from_config(config, precision=config.predict.precision)
-            load_weights(member, name)
-        members.append(fold(member))
-    return Predictor(fold(model), members), labels
+from fcis_tf.prediction.load import load_predictor
+from fcis_tf.prediction.predictor import Predictor
 
 
 def evaluate_model(
@@ -111,7 +56,7 @@ def detect_records(
     ``seconds_per_image`` is from the record to the masks at original size, without the first batch,
     which traces the graph; there is none if that was the only one. Arguments as `evaluate_model`.
     """
-    truth = coco.ground_truth(first(read_records(records), limit), labels)
+    truth = coco.ground_truth(itertools.islice(read_records(records), limit), labels)
     ids = [image["id"] for image in truth["images"]]
     results: list[dict] = []
     everything = predictor.records(records, labels)
@@ -156,7 +101,7 @@ def evaluate_run(
     )
     out = out or run / "evaluation"
     out.mkdir(parents=True, exist_ok=True)
-    coco.save_results(results, out / "results.json")
+    write_json(out / "results.json", results, indent=None)
     evaluation = measure(truth, results, labels, speed=speed)
     write_json(out / "metrics.json", evaluation.metrics.to_dict())
     if report:
@@ -172,31 +117,3 @@ def record_images(records: str | Path) -> Fetch:
         return {place: read_image(io.BytesIO(file)) for place, file in files.items()}
 
     return fetch
-
-
-def read_image(source: Path | io.BytesIO, name: str = "", *, upright: bool = False) -> np.ndarray:
-    """An image file, or its bytes, as uint8 (H, W, 3) RGB.
-
-    Args:
-        source: the file.
-        name: what an error message calls it; by default `source`.
-        upright: turn and mirror it as its EXIF orientation says; by default it is as it is stored.
-
-    Raises:
-        FcisError: not an image, or a damaged one.
-    """
-    try:
-        with Image.open(source) as image:
-            return np.asarray(to_rgb(ImageOps.exif_transpose(image) if upright else image))
-    except FileNotFoundError:
-        raise FcisError(f"{source}: no such file") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
-        raise FcisError(f"{name or source}: not a readable image ({fault})") from None
-
-
-def first(items: Iterator[Any], limit: int | None) -> Iterator[Any]:
-    """The first `limit` items, or all."""
-    for number, item in enumerate(items):
-        if limit is not None and number >= limit:
-            return
-        yield item

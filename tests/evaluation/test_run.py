@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from fcis_tf.config import load_config
+from fcis_tf.data.images import read_image
 from fcis_tf.data.records import load_labels, read_records
-from fcis_tf.inference import Instances, detect_records, evaluate_model, read_image, record_images
+from fcis_tf.evaluation.run import detect_records, evaluate_model, record_images
+from fcis_tf.prediction.predictor import Instances
 from tests import fixtures
 
 

@@ -1,0 +1,57 @@
+"""A run directory as something that predicts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fcis_tf.config import Config, load_config
+from fcis_tf.errors import FcisError
+from fcis_tf.labels import Labels
+from fcis_tf.model.fcis import FCIS
+from fcis_tf.model.fold import fold
+from fcis_tf.prediction.predictor import Predictor
+from fcis_tf.weights.weight_files import load_weights
+
+
+def load_run(
+    run: Path, overrides: Sequence[str] = (), weights: Path | None = None, *, ops: str = "auto"
+) -> tuple[Config, Labels, FCIS]:
+    """The configuration, classes and network of a run directory; `ops` as in `FCIS`.
+
+    Raises:
+        FcisError: the directory is not one, or its parts do not fit each other.
+    """
+    if not (run / "config.yaml").exists():
+        raise FcisError(f"{run}: not a run directory (no config.yaml); `fcis train` makes one")
+    config = load_config(run / "config.yaml", overrides)
+    labels = Labels.load(run / "labels.json")
+    if config.model.classes != len(labels):
+        raise FcisError(
+            f"{run}: model.classes is {config.model.classes}, labels.json has {len(labels)}"
+        )
+    model = FCIS.from_config(config, precision=config.predict.precision, ops=ops)
+    load_weights(model, weights or run)
+    return config, labels, model
+
+
+def load_predictor(
+    run: Path, overrides: Sequence[str] = (), weights: Path | None = None
+) -> tuple[Predictor, Labels]:
+    """What predicts with a run, and with the others that its ``predict.ensemble`` names.
+
+    A member is a run directory, or a ``.weights.h5`` file for the configuration of `run`.
+
+    Raises:
+        FcisError: as `load_run`, or a member has other classes.
+    """
+    config, labels, model = load_run(run, overrides, weights)
+    members = []
+    for name in config.predict.ensemble:
+        if Path(name).is_dir():
+            _, others, member = load_run(Path(name))
+            if others != labels:
+                raise FcisError(f"predict.ensemble: {name} has other classes than {run}")
+        else:
+            member = FCIS.from_config(config, precision=config.predict.precision)
+            load_weights(member, name)
+        members.append(fold(member))
+    return Predictor(fold(model), members), labels
