@@ -22,7 +22,7 @@ WHOLE, CONVOLUTIONS, CONFIGURED = "whole", "convolutions alone", "as configured"
 
 
 class Stages:
-    """The steps of `FCIS.detect` and of pasting as graphs of their own, each on fixed inputs.
+    """The steps of `Detector.detect` and of pasting as graphs of their own, each on fixed inputs.
 
     Args:
         model: as `Predictor` takes it; with soft, binary or no voting.
@@ -42,7 +42,7 @@ class Stages:
 
         def second_pass(maps: Maps, rois: Any, heads: Heads) -> tuple[Any, Heads]:
             refined = model.refine(rois, heads, size)
-            return refined, model.read(maps, refined)
+            return refined, model.score_rois(maps, refined)
 
         def nms(rois: Any, valid: Any, class_logits: Any) -> Any:
             return suppress(

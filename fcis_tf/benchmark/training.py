@@ -57,7 +57,7 @@ def measure_training(
     def forward() -> Any:
         maps = model(batch["image"], training=True)
         proposals = model.propose(maps, batch["image_size"], training=True)
-        return proposals, model.read(maps, rois.rois, rois.labels)
+        return proposals, model.score_rois(maps, rois.rois, rois.labels)
 
     def gradients(settings: TrainConfig) -> list[Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:

@@ -17,8 +17,7 @@ from fcis_tf.geometry.anchors import cell_anchors, grid_anchors
 from fcis_tf.model.backbone import build_backbone, freeze
 from fcis_tf.model.heads import ScoreMaps, read_heads
 from fcis_tf.model.rpn import RpnHead, propose
-from fcis_tf.prediction.detector import Ensemble
-from fcis_tf.structures import Detections, Heads, Maps, Proposals, Tensor
+from fcis_tf.structures import Heads, Maps, Proposals, Tensor
 
 # Box deltas are learnt in units of these (dy, dx, dh, dw) (spec section 3.3).
 BOX_STD = np.array([0.2, 0.2, 0.5, 0.5], np.float32)
@@ -128,7 +127,7 @@ class FCIS(keras.Model):
             stride=self.stride if settings.grid == "released" else None,
         )
 
-    def read(self, maps: Maps, rois: Tensor, labels: Tensor | None = None) -> Heads:
+    def score_rois(self, maps: Maps, rois: Tensor, labels: Tensor | None = None) -> Heads:
         """What the maps say of rois (B, N, 4); masks are of class `labels` or the best one."""
         kind = self.score_map_kind
         return read_heads(maps, rois, labels, score_maps=kind, **self.geometry)
@@ -137,16 +136,3 @@ class FCIS(keras.Model):
         """ROIs moved by their box deltas and clipped to the image (spec section 6)."""
         moved = box_ops.decode(heads.box_deltas * BOX_STD, rois)
         return box_ops.clip(moved, image_size[:, None, :])
-
-    def detect(
-        self, image: Tensor, image_size: Tensor, scale: Tensor, original_size: Tensor
-    ) -> Detections:
-        """Instances of each image; the whole of inference in one graph.
-
-        Args:
-            image: (B, H, W, 3) float32, padded.
-            image_size: (B, 2) float32 height and width without padding.
-            scale: (B,) float32 network pixels per original pixel.
-            original_size: (B, 2) height and width of the original image.
-        """
-        return Ensemble([self]).detect(image, image_size, scale, original_size)

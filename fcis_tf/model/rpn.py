@@ -98,7 +98,7 @@ def propose(
     return _suppress(boxes, best.values, image_size, count, nms_threshold)
 
 
-def unite(
+def merge_proposals(
     proposals: Sequence[Proposals], image_size: Tensor, *, count: int, nms_threshold: float
 ) -> Proposals:
     """The best `count` boxes of several proposals for the same images, without duplicates.

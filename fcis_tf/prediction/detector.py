@@ -1,23 +1,21 @@
 """Networks and views that answer together: their proposals united, their answers averaged.
 
-The paper's horizontal flip and ensemble (section 4.2; spec section 9.4). One network that looks at
+The paper's horizontal flip and ensemble (section 4.2; spec section 9.4). One network that sees
 the image as it is, which is the default, is an ensemble too, and then nothing is averaged.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from fcis_tf.errors import FcisError
-from fcis_tf.model.rpn import unite
+from fcis_tf.model.fcis import FCIS
+from fcis_tf.model.rpn import merge_proposals
 from fcis_tf.prediction.views import View, views
 from fcis_tf.prediction.voting import postprocess
 from fcis_tf.prediction.voting_released import postprocess_released
 from fcis_tf.structures import Detections, Heads, Maps, Proposals, Tensor
-
-if TYPE_CHECKING:
-    from fcis_tf.model.fcis import FCIS
 
 LEAST = 1e-7  # probability whose logarithm is still taken
 
@@ -30,7 +28,7 @@ class Candidates(NamedTuple):
     heads: Heads
 
 
-class Ensemble:
+class Detector:
     """Networks of the same classes, each asked about every view of the image.
 
     Args:
@@ -40,7 +38,7 @@ class Ensemble:
         FcisError: they differ in the number of classes or of bins.
     """
 
-    def __init__(self, members: "Sequence[FCIS]") -> None:
+    def __init__(self, members: Sequence[FCIS]) -> None:
         self.members = tuple(members)
         kinds = sorted({(one.classes, one.geometry["pooled_size"]) for one in members})
         if len(kinds) > 1:
@@ -51,44 +49,45 @@ class Ensemble:
         self.settings, self.proposals = members[0].predict_config, members[0].proposal_config
         self.views = views(flip=self.settings.flip, turn=self.settings.turn)
 
-    def look(self, image: Tensor, image_size: Tensor) -> list[Maps]:
+    def compute_maps(self, image: Tensor, image_size: Tensor) -> list[Maps]:
         """The maps of every member and view of image (B, H, W, 3) with `image_size` (B, 2)."""
         return [
-            member(view.image(image, image_size), training=False) for member, view in self._seats()
+            member(view.image(image, image_size), training=False)
+            for member, view in self._member_views()
         ]
 
-    def propose(self, looks: list[Maps], image_size: Tensor) -> Proposals:
+    def propose(self, all_maps: list[Maps], image_size: Tensor) -> Proposals:
         """ROIs (B, N, 4) in network pixels: those of all members together, best first.
 
         Only the image as it is proposes; the other views would crowd out more than they find.
         """
-        upright = looks[:: len(self.views)]
+        upright = all_maps[:: len(self.views)]
         found = [
             member.propose(maps, image_size)
             for member, maps in zip(self.members, upright, strict=True)
         ]
         if len(found) == 1:
             return found[0]
-        return unite(
+        return merge_proposals(
             found,
             image_size,
             count=self.proposals.predict_count,
             nms_threshold=self.proposals.nms_threshold,
         )
 
-    def read(self, looks: list[Maps], rois: Tensor, image_size: Tensor) -> Heads:
-        """What all looks together say of rois (B, N, 4).
+    def score_rois(self, all_maps: list[Maps], rois: Tensor, image_size: Tensor) -> Heads:
+        """What all maps together say of rois (B, N, 4).
 
         Class probabilities, box deltas and the inside probabilities of the class that is then the
         best are averaged; the logits returned are those of the averages.
         """
-        if len(looks) == 1:
-            return self.members[0].read(looks[0], rois)
+        if len(all_maps) == 1:
+            return self.members[0].score_rois(all_maps[0], rois)
 
         def ask(labels: Tensor | None) -> list[Heads]:
             return [
-                view.heads_back(member.read(maps, view.boxes(rois, image_size), labels))
-                for maps, (member, view) in zip(looks, self._seats(), strict=True)
+                view.heads_back(member.score_rois(maps, view.boxes(rois, image_size), labels))
+                for maps, (member, view) in zip(all_maps, self._member_views(), strict=True)
             ]
 
         first = ask(None)
@@ -103,28 +102,35 @@ class Ensemble:
             mask_logits=tf.math.log(tf.maximum(sides, LEAST)),
         )
 
-    def read_twice(
-        self, looks: list[Maps], rois: Tensor, valid: Tensor, image_size: Tensor
+    def score_rois_twice(
+        self, all_maps: list[Maps], rois: Tensor, valid: Tensor, image_size: Tensor
     ) -> Candidates:
         """rois (B, N, 4) and, with two passes, the same moved by their deltas, as (B, 2 N, 4)."""
-        heads = self.read(looks, rois, image_size)
+        heads = self.score_rois(all_maps, rois, image_size)
         if self.settings.iterations == 1:
             return Candidates(rois, valid, heads)
         refined = self.members[0].refine(rois, heads, image_size)
-        again = self.read(looks, refined, image_size)
+        again = self.score_rois(all_maps, refined, image_size)
         both = Heads(*(tf.concat(pair, 1) for pair in zip(heads, again, strict=True)))
         return Candidates(tf.concat([rois, refined], 1), tf.concat([valid, valid], 1), both)
 
     def detect(
         self, image: Tensor, image_size: Tensor, scale: Tensor, original_size: Tensor
     ) -> Detections:
-        """Instances of each image; arguments as in `FCIS.detect`."""
-        looks = self.look(image, image_size)
-        proposals = self.propose(looks, image_size)
-        candidates = self.read_twice(looks, proposals.boxes, proposals.valid, image_size)
-        return self.conclude(candidates, image_size, scale, original_size)
+        """Instances of each image; the whole of inference in one graph.
 
-    def conclude(
+        Args:
+            image: (B, H, W, 3) float32, padded.
+            image_size: (B, 2) float32 height and width without padding.
+            scale: (B,) float32 network pixels per original pixel.
+            original_size: (B, 2) height and width of the original image.
+        """
+        all_maps = self.compute_maps(image, image_size)
+        proposals = self.propose(all_maps, image_size)
+        candidates = self.score_rois_twice(all_maps, proposals.boxes, proposals.valid, image_size)
+        return self.postprocess(candidates, image_size, scale, original_size)
+
+    def postprocess(
         self,
         candidates: Candidates,
         image_size: Tensor,
@@ -132,7 +138,7 @@ class Ensemble:
         original_size: Tensor,
         frames: Tensor | None = None,
     ) -> Detections:
-        """Suppression and voting; `frames` as in `postprocess`, all else as in `FCIS.detect`."""
+        """Suppression and voting; `frames` as in `postprocess`, all else as in `detect`."""
         settings, (rois, valid, heads) = self.settings, candidates
         common: dict[str, Any] = {
             "min_size": settings.min_size,
@@ -168,7 +174,7 @@ class Ensemble:
             **common,
         )
 
-    def _seats(self) -> "Iterator[tuple[FCIS, View]]":
+    def _member_views(self) -> Iterator[tuple[FCIS, View]]:
         return ((member, view) for member in self.members for view in self.views)
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.geometry import boxes as box_ops
-from fcis_tf.prediction.detector import Candidates, Ensemble
+from fcis_tf.prediction.detector import Candidates, Detector
 from fcis_tf.structures import Detections, Heads, Tensor
 
 PIXELS = tf.TensorSpec([1, None, None, 3], tf.float32)
@@ -27,26 +27,26 @@ class MultiScale:
     """Detection in one image over several scales.
 
     Args:
-        ensemble: who answers.
+        detector: scores the ROIs.
         scales: sizes of the image relative to the validation scale.
         side: a ROI is read where its area is closest to ``side ** 2`` network pixels.
     """
 
-    def __init__(self, ensemble: Ensemble, *, scales: Sequence[float], side: float) -> None:
-        self.ensemble, self.scales, self.side = ensemble, tuple(scales), side
+    def __init__(self, detector: Detector, *, scales: Sequence[float], side: float) -> None:
+        self.detector, self.scales, self.side = detector, tuple(scales), side
         self.propose = tf.function(self._propose, input_signature=[PIXELS, SIZE])
-        self.read = tf.function(
-            self._read, input_signature=[PIXELS, SIZE, ROIS, tf.TensorSpec([], tf.float32)]
+        self.score_rois = tf.function(
+            self._score_rois, input_signature=[PIXELS, SIZE, ROIS, tf.TensorSpec([], tf.float32)]
         )
-        first = ensemble.members[0]
+        first = detector.members[0]
         bins = first.geometry["pooled_size"]
         heads = Heads(
             tf.TensorSpec([1, None, first.classes + 1], tf.float32),
             ROIS,
             tf.TensorSpec([1, None, bins, bins, 2], tf.float32),
         )
-        self.conclude = tf.function(
-            ensemble.conclude,
+        self.postprocess = tf.function(
+            detector.postprocess,
             input_signature=[Candidates(ROIS, VALID, heads), SIZE, FACTOR, ORIGINAL, ROIS],
         )
 
@@ -64,11 +64,11 @@ class MultiScale:
             chosen = rois[:, choice == number]
             if chosen.size:
                 seen, _ = network_input(image, relative=scale, **resizing)
-                parts.append(self.read(seen[None], _size(seen), chosen, scale))
+                parts.append(self.score_rois(seen[None], _size(seen), chosen, scale))
         joined: Any = tf.nest.map_structure(lambda *values: tf.concat(values, 1), *parts)
         candidates, frames = joined
         original = tf.constant([image.shape[:2]], tf.int32)
-        return self.conclude(candidates, size, factor[None], original, frames)
+        return self.postprocess(candidates, size, factor[None], original, frames)
 
     def choose(self, rois: np.ndarray) -> np.ndarray:
         """For each of rois (N, 4), in pixels at scale 1, the number (N,) of its scale."""
@@ -77,20 +77,20 @@ class MultiScale:
         return np.argmin(np.abs(areas - self.side**2), axis=1)
 
     def _propose(self, pixels: Tensor, size: Tensor) -> Tensor:
-        found = self.ensemble.propose(self.ensemble.look(pixels, size), size)
+        found = self.detector.propose(self.detector.compute_maps(pixels, size), size)
         return found.boxes[:, : tf.math.count_nonzero(found.valid)]
 
-    def _read(
+    def _score_rois(
         self, pixels: Tensor, size: Tensor, rois: Tensor, scale: Tensor
     ) -> tuple[Candidates, Tensor]:
         """What the image at one scale says of rois at scale 1, and the boxes its masks span.
 
         The second pass stays at the scale of the first.
         """
-        looks = self.ensemble.look(pixels, size)
+        all_maps = self.detector.compute_maps(pixels, size)
         scaled = box_ops.clip(rois * scale, size[:, None, :])
         valid = tf.ones(tf.shape(rois)[:2], tf.bool)
-        moved, valid, heads = self.ensemble.read_twice(looks, scaled, valid, size)
+        moved, valid, heads = self.detector.score_rois_twice(all_maps, scaled, valid, size)
         return Candidates(moved / scale, valid, Heads(*heads)), tf.round(moved) / scale
 
 

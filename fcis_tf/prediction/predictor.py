@@ -18,7 +18,7 @@ from fcis_tf.geometry.paste import paste_masks
 from fcis_tf.instances import Segment, cut_out
 from fcis_tf.labels import Labels
 from fcis_tf.model.fcis import FCIS
-from fcis_tf.prediction.detector import Ensemble
+from fcis_tf.prediction.detector import Detector
 from fcis_tf.prediction.multiscale import MultiScale
 from fcis_tf.prediction.tiles import detect_tiled
 
@@ -47,14 +47,14 @@ class Predictor:
 
     def __init__(self, model: FCIS, others: Sequence[FCIS] = ()) -> None:
         self.model, self.config = model, model.config
-        self.ensemble, settings = Ensemble([model, *others]), model.config.predict
+        self.detector, settings = Detector([model, *others]), model.config.predict
         self.multi_scale = (
-            MultiScale(self.ensemble, scales=settings.scales, side=settings.scale_side)
+            MultiScale(self.detector, scales=settings.scales, side=settings.scale_side)
             if settings.scales
             else None
         )
         self.detect = tf.function(
-            self.ensemble.detect,
+            self.detector.detect,
             input_signature=[
                 tf.TensorSpec([None, None, None, 3], tf.float32),
                 tf.TensorSpec([None, 2], tf.float32),

@@ -35,7 +35,7 @@ def draw_score_maps(
     else:
         label, score = 1, 0.0
         roi = tf.cast([[0, 0, *pixels.shape[:2]]], tf.float32)
-    heads = model.read(maps, roi[None], tf.constant([[label]]))
+    heads = model.score_rois(maps, roi[None], tf.constant([[label]]))
     cells = tf.reshape(
         tf.cast(maps.scores[0], tf.float32), [*maps.scores.shape[1:3], k, k, 2, classes]
     )

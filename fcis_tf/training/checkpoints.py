@@ -27,7 +27,7 @@ class State(tf.Module):
         self.best = tf.Variable(-1.0, dtype=tf.float64, trainable=False)  # mask AP
         self.stale = tf.Variable(0, dtype=tf.int64, trainable=False)  # evaluations since the best
 
-    def judge(self, ap: float) -> bool:
+    def is_best(self, ap: float) -> bool:
         """Take note of an evaluation; whether its weights are to be kept, as the best so far."""
         best = float(self.best)
         self.stale.assign(0 if ap > best else self.stale + 1)
@@ -35,7 +35,7 @@ class State(tf.Module):
         self.evaluated.assign(self.step)
         return ap >= best
 
-    def trust(self, kept: float) -> None:
+    def set_best(self, kept: float) -> None:
         """Believe what the kept weights say of their AP, and judge the present ones once more.
 
         An interruption may have come between a checkpoint and the weights that it calls the best.

@@ -95,7 +95,7 @@ def _train(
     hosts.agree(start, run)
     validation = Validation(model, config, labels, run)
     if start:
-        state.trust(hosts.from_chief(validation.kept_ap))
+        state.set_best(hosts.from_chief(validation.kept_ap))
 
     def data(
         steps: int, host: tf.distribute.InputContext | None = None, batch_size: int = images
@@ -139,7 +139,7 @@ def _train(
             if due and number > int(state.evaluated):
                 with _averaged(step):
                     ap = hosts.from_chief(lambda: validation(check))
-                    best = state.judge(ap)
+                    best = state.is_best(ap)
                     journal.evaluation(number, validation, state, best=best)
                 # The checkpoint first: if nothing else is written, the restarted run finds that the
                 # kept weights are not those it calls the best, and evaluates once more.

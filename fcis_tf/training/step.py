@@ -50,7 +50,7 @@ def compute_losses(model: FCIS, batch: dict[str, Tensor], train: TrainConfig) ->
     maps = model(batch["image"], training=True)
     proposals = model.propose(maps, batch["image_size"], training=True)
     anchors, rois = compute_targets(model, maps, proposals, batch, train)
-    heads = model.read(maps, rois.rois, rois.labels)
+    heads = model.score_rois(maps, rois.rois, rois.labels)
     if train.sampling == "ohem":
         rois = keep_hardest(heads, rois, count=train.roi_batch, mask_weight=train.mask_weight)
     return {

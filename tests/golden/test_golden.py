@@ -20,6 +20,7 @@ from fcis_tf.model.fcis import BOX_STD, FCIS
 from fcis_tf.model.heads import read_heads
 from fcis_tf.model.rpn import propose
 from fcis_tf.ops.ps_assembly import ps_roi_pool
+from fcis_tf.prediction.detector import Detector
 from fcis_tf.prediction.voting_released import postprocess_released
 from fcis_tf.structures import AnchorTargets, Maps, Proposals, RoiTargets, Rpn
 from fcis_tf.training.distributed.strategy import mirrored_strategy
@@ -352,9 +353,9 @@ def test_end_to_end(narrow, close):
     proposals = model.propose(maps, size)
     expected = layout.boxes(arrays["proposals"])
     close("end to end, proposals", proposals.boxes[0], expected)
-    heads = model.read(maps, proposals.boxes)
+    heads = model.score_rois(maps, proposals.boxes)
     refined = model.refine(proposals.boxes, heads, size)
-    again = model.read(maps, refined)
+    again = model.score_rois(maps, refined)
     rois = tf.concat([proposals.boxes, refined], 1)[0]
     close("end to end, refined ROIs", rois, layout.boxes(arrays["rois"]))
     prob = tf.nn.softmax(tf.concat([heads.class_logits, again.class_logits], 1))[0]
@@ -362,7 +363,7 @@ def test_end_to_end(narrow, close):
     masks = tf.nn.softmax(tf.concat([heads.mask_logits, again.mask_logits], 1))[0, ..., 1]
     close("end to end, mask probabilities", masks, arrays["masks"])
 
-    found = model.detect(image, size, tf.ones([1]), tf.constant([[96, 128]]))
+    found = Detector([model]).detect(image, size, tf.ones([1]), tf.constant([[96, 128]]))
     valid = found.valid[0].numpy()
     order = np.argsort(-arrays["detected_score"])
     np.testing.assert_array_equal(found.labels[0][valid], arrays["detected_class"][order])

@@ -5,6 +5,7 @@ import tensorflow as tf
 from fcis_tf.config import load_config
 from fcis_tf.errors import FcisError
 from fcis_tf.model.fcis import BOX_STD, FCIS
+from fcis_tf.prediction.detector import Detector
 from fcis_tf.weights.weight_files import load_weights, save_weights
 from tests import fixtures, oracle
 
@@ -34,7 +35,7 @@ def images(rng, count=3, side=64):
 def detect(model, image, sides=None):
     count, side = image.shape[0], image.shape[1]
     size = tf.fill([count, 2], float(sides or side))
-    return model.detect(image, size, tf.ones([count]), tf.cast(size, tf.int32))
+    return Detector([model]).detect(image, size, tf.ones([count]), tf.cast(size, tf.int32))
 
 
 def test_a_batch_gives_what_its_images_give(rng, model):
@@ -50,7 +51,8 @@ def test_graph_equals_eager(rng, model):
     image = images(rng, 2)
     size = tf.fill([2, 2], 64.0)
     args = (image, size, tf.ones([2]), tf.cast(size, tf.int32))
-    for a, b in zip(model.detect(*args), tf.function(model.detect)(*args), strict=True):
+    detect_all = Detector([model]).detect
+    for a, b in zip(detect_all(*args), tf.function(detect_all)(*args), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-3)
 
 
@@ -65,7 +67,7 @@ def test_the_second_pass_reads_the_refined_rois(rng, model):
     image, size = images(rng, 1), tf.fill([1, 2], 64.0)
     maps = model(image)
     rois = model.propose(maps, size).boxes
-    heads = model.read(maps, rois)
+    heads = model.score_rois(maps, rois)
     refined = model.refine(rois, heads, size)[0].numpy()
     for roi, delta, found in zip(
         rois[0].numpy(), heads.box_deltas[0].numpy(), refined, strict=True
@@ -80,7 +82,7 @@ def test_the_second_pass_reads_the_refined_rois(rng, model):
         other.set_weights(model.get_weights())
     best = [float(detect(m, image).scores[0, 0]) for m in (one, two)]
     top = [
-        oracle.softmax(model.read(maps, r).class_logits[0].numpy())[:, 1:].max()
+        oracle.softmax(model.score_rois(maps, r).class_logits[0].numpy())[:, 1:].max()
         for r in (rois, tf.constant(refined[None]))
     ]
     assert best[0] == pytest.approx(top[0], abs=1e-5)
@@ -90,7 +92,7 @@ def test_the_second_pass_reads_the_refined_rois(rng, model):
 def test_heads_read_joint_maps_of_inside_and_outside(rng, model):
     maps = model(images(rng, 1))
     roi = tf.constant([[[8.0, 8.0, 40.0, 48.0]]])
-    heads = model.read(maps, roi, tf.constant([[2]]))
+    heads = model.score_rois(maps, roi, tf.constant([[2]]))
     pooled = oracle.ps_roi_pool(maps.scores.numpy(), roi[0].numpy(), [0], 3, 9, 8)
     pooled = pooled.reshape(9, 9, 2, 4)
     np.testing.assert_allclose(heads.class_logits[0, 0], pooled.max(2).mean((0, 1)), atol=1e-5)

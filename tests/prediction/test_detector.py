@@ -5,8 +5,8 @@ import tensorflow as tf
 from fcis_tf.config import load_config
 from fcis_tf.errors import FcisError
 from fcis_tf.model.fcis import FCIS
-from fcis_tf.model.rpn import unite
-from fcis_tf.prediction.detector import Ensemble
+from fcis_tf.model.rpn import merge_proposals
+from fcis_tf.prediction.detector import Detector
 from fcis_tf.structures import Proposals
 from tests import fixtures, oracle
 
@@ -45,13 +45,13 @@ def image(rng):
 def detect(members, image, rois=None):
     """What is found in one image, as arrays without empty slots; `rois` (n, 4) as proposals."""
     size = tf.constant([image.shape[1:3]], tf.float32)
-    ensemble, original = Ensemble(members), tf.cast(size, tf.int32)
+    detector, original = Detector(members), tf.cast(size, tf.int32)
     if rois is None:
-        found = ensemble.detect(image, size, tf.ones([1]), original)
+        found = detector.detect(image, size, tf.ones([1]), original)
     else:
-        looks, valid = ensemble.look(image, size), tf.ones([1, len(rois)], tf.bool)
-        both = ensemble.read_twice(looks, tf.constant(rois[None]), valid, size)
-        found = ensemble.conclude(both, size, tf.ones([1]), original)
+        all_maps, valid = detector.compute_maps(image, size), tf.ones([1, len(rois)], tf.bool)
+        both = detector.score_rois_twice(all_maps, tf.constant(rois[None]), valid, size)
+        found = detector.postprocess(both, size, tf.ones([1]), original)
     keep = found.valid[0].numpy()
     return [part[0].numpy()[keep] for part in found[:4]]
 
@@ -99,13 +99,13 @@ def test_a_turned_image_gives_the_turned_instances(model, image, rois):
 def test_an_answer_is_the_mean_of_the_answers_of_image_and_mirror_image(rng, model, image):
     """By NumPy, from what the network reads of either; masks are of the class best on average."""
     flipping = build("predict.flip=true", weights=model.get_weights())
-    ensemble = Ensemble([flipping])
+    detector = Detector([flipping])
     size = tf.constant([[HEIGHT, WIDTH]], tf.float32)
     rois = oracle.random_boxes(rng, (1, 20), low=0.0, high=50.0, least=8.0)
-    found = ensemble.read(ensemble.look(image, size), tf.constant(rois), size)
+    found = detector.score_rois(detector.compute_maps(image, size), tf.constant(rois), size)
     maps = model(image), model(image[:, :, ::-1])
     where = tf.constant(rois), tf.constant(mirrored(rois[0])[None])
-    heads = [model.read(m, w) for m, w in zip(maps, where, strict=True)]
+    heads = [model.score_rois(m, w) for m, w in zip(maps, where, strict=True)]
     classes = np.mean([oracle.softmax(h.class_logits[0].numpy()) for h in heads], 0)
     np.testing.assert_allclose(oracle.softmax(found.class_logits[0].numpy()), classes, atol=1e-5)
     deltas = np.mean([heads[0].box_deltas[0], heads[1].box_deltas[0] * [1, -1, 1, 1]], 0)
@@ -114,7 +114,7 @@ def test_an_answer_is_the_mean_of_the_answers_of_image_and_mirror_image(rng, mod
     own = [1 + h.class_logits[0].numpy()[:, 1:].argmax(-1) for h in heads]
     assert (own[0] != best).any() or (own[1] != best).any()
     label = tf.constant(best[None], tf.int32)
-    masks = [model.read(m, w, label).mask_logits[0] for m, w in zip(maps, where, strict=True)]
+    masks = [model.score_rois(m, w, label).mask_logits[0] for m, w in zip(maps, where, strict=True)]
     inside = [oracle.softmax(m.numpy())[..., 1] for m in masks]
     expected = (inside[0] + inside[1][:, :, ::-1]) / 2
     np.testing.assert_allclose(
@@ -141,7 +141,7 @@ def test_united_proposals_are_those_of_one_suppression(rng):
     valid = np.ones((2, 1, 30), bool)
     valid[1, :, 20:] = False
     parts = [Proposals(*map(tf.constant, part)) for part in zip(boxes, scores, valid, strict=True)]
-    found = unite(parts, tf.constant([[50.0, 50.0]]), count=25, nms_threshold=0.5)
+    found = merge_proposals(parts, tf.constant([[50.0, 50.0]]), count=25, nms_threshold=0.5)
     together = np.concatenate([boxes[0, 0], boxes[1, 0, :20]])
     ranks = np.concatenate([scores[0, 0], scores[1, 0, :20]])
     kept = oracle.nms(together, ranks, 0.5)[:25]
@@ -153,4 +153,4 @@ def test_united_proposals_are_those_of_one_suppression(rng):
 def test_members_that_cannot_be_averaged_are_refused(model):
     for change, found in (("model.classes=2", r"\(2, 9\)"), ("model.pooled_size=6", r"\(3, 6\)")):
         with pytest.raises(FcisError, match=f"same model.classes.*{found}"):
-            Ensemble([model, build(change)])
+            Detector([model, build(change)])

@@ -5,7 +5,7 @@ import tensorflow as tf
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
-from fcis_tf.prediction.detector import Ensemble
+from fcis_tf.prediction.detector import Detector
 from fcis_tf.prediction.load import load_predictor
 from fcis_tf.prediction.multiscale import MultiScale
 from fcis_tf.prediction.predictor import Predictor, resizing
@@ -43,7 +43,7 @@ def test_images_of_many_sizes_are_one_graph(model, rng):
     for height in (50, 57, 64):
         predictor.image(rng.integers(0, 256, (height, 70, 3), dtype=np.uint8))
     multi = predictor.multi_scale
-    graphs = (multi.propose, multi.read, multi.conclude)
+    graphs = (multi.propose, multi.read, multi.postprocess)
     assert [graph.experimental_get_tracing_count() for graph in graphs] == [1, 1, 1]
 
 
@@ -51,19 +51,19 @@ def test_each_roi_says_what_its_scale_says_of_it(model, image):
     """By hand: every ROI read from its own whole image at its own scale, one at a time."""
     scales, side = (0.75, 1.0, 1.5), 30.0
     changed = variant(model, "predict.flip=true", f"predict.scales={list(scales)}")
-    ensemble = Ensemble([changed])
-    multi = MultiScale(ensemble, scales=scales, side=side)
+    detector = Detector([changed])
+    multi = MultiScale(detector, scales=scales, side=side)
     joined = {}
 
     def record(candidates, size, factor, original, frames):
         joined.update(zip(("rois", "valid", "heads", "frames"), (*candidates, frames), strict=True))
-        return ensemble.conclude(candidates, size, factor, original, frames)
+        return detector.postprocess(candidates, size, factor, original, frames)
 
-    multi.conclude = record
+    multi.postprocess = record
     multi.detect(image, **resizing(changed.config))
     pixels, _ = network_input(image, **resizing(changed.config))
     size = tf.constant([pixels.shape[:2]], tf.float32)
-    proposals = ensemble.propose(ensemble.look(pixels[None], size), size)
+    proposals = detector.propose(detector.compute_maps(pixels[None], size), size)
     rois = proposals.boxes[0].numpy()[proposals.valid[0].numpy()]
     expected = {}
     for roi in rois:
@@ -71,12 +71,12 @@ def test_each_roi_says_what_its_scale_says_of_it(model, image):
         scale = min(scales, key=lambda s: abs(area * s * s - side * side))
         seen, _ = network_input(image, relative=scale, **resizing(changed.config))
         size = tf.constant([seen.shape[:2]], tf.float32)
-        looks = ensemble.look(seen[None], size)
+        all_maps = detector.compute_maps(seen[None], size)
         there = tf.constant(roi[None, None] * scale, tf.float32)
         there = tf.minimum(there, tf.concat([size, size], 1)[:, None])
-        heads = ensemble.read(looks, there, size)
+        heads = detector.score_rois(all_maps, there, size)
         moved = changed.refine(there, heads, size)
-        again = ensemble.read(looks, moved, size)
+        again = detector.score_rois(all_maps, moved, size)
         for place, said in ((there, heads), (moved, again)):
             key = tuple(np.round(place[0, 0].numpy() / scale, 1))
             expected[key] = said.class_logits[0, 0].numpy(), scale
@@ -92,7 +92,7 @@ def test_each_roi_says_what_its_scale_says_of_it(model, image):
 
 
 def test_scales_that_no_roi_asks_for_are_not_computed(model, image, monkeypatch):
-    multi = MultiScale(Ensemble([model]), scales=(0.5, 1.0, 64.0), side=20.0)
+    multi = MultiScale(Detector([model]), scales=(0.5, 1.0, 64.0), side=20.0)
     seen = []
 
     def recorded(image, relative=1.0, **options):
@@ -126,8 +126,8 @@ def test_an_ensemble_is_named_by_configuration(model, runs):
     folder, second = runs
     names = f"{folder}/b,{folder}/a/best.weights.h5"
     predictor, labels = load_predictor(folder / "a", [f"predict.ensemble=[{names}]"])
-    assert labels.names == ("x", "y", "z") and len(predictor.ensemble.members) == 3
-    for member, expected in zip(predictor.ensemble.members, (model, second, model), strict=True):
+    assert labels.names == ("x", "y", "z") and len(predictor.detector.members) == 3
+    for member, expected in zip(predictor.detector.members, (model, second, model), strict=True):
         assert member.stride == expected.stride
         for found, weight in zip(member.get_weights(), expected.get_weights(), strict=True):
             np.testing.assert_array_equal(found, weight)

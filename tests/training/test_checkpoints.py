@@ -22,7 +22,7 @@ def three(tmp_path):
     checkpoints, state, weight = make(tmp_path)
     for step in (10, 20, 30):
         state.step.assign(step)
-        state.judge(step / 100)
+        state.is_best(step / 100)
         weight.assign(tf.fill([4], float(step)))
         checkpoints.save()
     return tmp_path
@@ -141,7 +141,7 @@ def test_the_best_is_kept_and_evaluations_since_are_counted():
     kept = []
     for step, ap in enumerate([0.2, 0.1, 0.2, 0.3, 0.25], start=1):
         state.step.assign(step)
-        kept.append(state.judge(ap))
+        kept.append(state.is_best(ap))
     assert kept == [True, False, True, True, False]  # of equals the later one is kept
     assert (float(state.best), int(state.stale), int(state.evaluated)) == (0.3, 1, 5)
 
@@ -149,9 +149,9 @@ def test_the_best_is_kept_and_evaluations_since_are_counted():
 def test_weights_that_are_not_those_called_the_best_are_judged_once_more():
     state = State()
     state.step.assign(40)
-    state.judge(0.5)
-    state.trust(0.5)
+    state.is_best(0.5)
+    state.set_best(0.5)
     assert (float(state.best), int(state.evaluated)) == (0.5, 40)
-    state.trust(0.4)  # killed before the weights with 0.5 were written
+    state.set_best(0.4)  # killed before the weights with 0.5 were written
     assert (float(state.best), int(state.evaluated)) == (0.4, 39)
-    assert state.judge(0.5) and int(state.stale) == 0
+    assert state.is_best(0.5) and int(state.stale) == 0

@@ -11,6 +11,7 @@ import tensorflow as tf
 from fcis_tf.config import Config
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.model.fcis import FCIS
+from fcis_tf.prediction.detector import Detector
 from fcis_tf.prediction.predictor import resizing
 from fcis_tf.serving.export.crops import png_crops, windows
 from fcis_tf.serving.export.uploads import read_upload
@@ -59,7 +60,7 @@ class Served(tf.Module):
         # A tracked Keras variable is saved as a copy, and a session restores the copy alone; so
         # TensorFlow's own variables are tracked and the model is not.
         self.weights = [variable.value for variable in model.variables]
-        self.detect, self.resizing = model.detect, resizing(config)
+        self.detect, self.resizing = Detector([model]).detect, resizing(config)
         self.upload: dict[str, Any] = {"max_pixels": max_pixels, "upright": upright}
         self.mask_threshold = config.predict.mask_threshold
         self.category_ids = tf.constant([0, *category_ids], tf.float32)
