@@ -42,6 +42,7 @@ setup(
     package_data={"fcis_tf.evaluation": ["report.html"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
+        "contourpy>=1.2",
         "faster-coco-eval>=1.8,<1.9",
         "h5py",
         "jinja2>=3",

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from fcis_tf.cutouts import CutOut
+
 READABLE = 480  # pictures with a shorter side below this are enlarged
 MARGIN = 8  # between pictures
 INK, PAPER, SIGNAL = (20, 20, 20), (255, 255, 255), (255, 80, 60)
@@ -24,22 +26,8 @@ PALETTE = np.array(
 
 def draw_instances(
     image: np.ndarray,
-    boxes: np.ndarray,
-    masks: np.ndarray,
-    names: list[str],
-    scores: np.ndarray | None = None,
-    *,
-    colors: list[tuple[int, int, int]] | None = None,
-) -> np.ndarray:
-    """As `draw_cut_outs`, of masks (n, H, W) bool."""
-    cut_outs = [((0, 0), mask) for mask in masks]
-    return draw_cut_outs(image, boxes, cut_outs, names, scores, colors=colors)
-
-
-def draw_cut_outs(
-    image: np.ndarray,
     boxes: Sequence[Sequence[float]] | np.ndarray,
-    cut_outs: list[tuple[tuple[int, int], np.ndarray]],
+    masks: Sequence[CutOut] | np.ndarray,
     names: list[str],
     scores: Sequence[float] | np.ndarray | None = None,
     *,
@@ -52,7 +40,7 @@ def draw_cut_outs(
     Args:
         image: (H, W, 3) uint8.
         boxes: (n, 4) (y0, x0, y1, x1) in its pixels.
-        cut_outs: n masks (h, w) bool, each with its first row and column in the image.
+        masks: n cut-outs, or (n, H, W) bool.
         names: n class names.
         scores: (n,), or None for ground truth.
         colors: n, or None for one of its own for each.
@@ -60,8 +48,9 @@ def draw_cut_outs(
     zoom = max(1, round(READABLE / min(image.shape[:2])))
     canvas = np.repeat(np.repeat(image, zoom, 0), zoom, 1)
     width = max(1, min(canvas.shape[:2]) // 600)
-    colors = colors or [instance_color(i) for i in range(len(cut_outs))]
-    for ((top, left), mask), color in zip(cut_outs, colors, strict=True):
+    colors = colors or [instance_color(i) for i in range(len(names))]
+    cutouts = [one if isinstance(one, CutOut) else CutOut(0, 0, one) for one in masks]
+    for (top, left, mask), color in zip(cutouts, colors, strict=True):
         large = np.repeat(np.repeat(mask, zoom, 0), zoom, 1)
         window = canvas[top * zoom :, left * zoom :][: large.shape[0], : large.shape[1]]
         window[large] = (0.6 * window[large] + 0.4 * np.array(color)).round()

@@ -1,117 +1,197 @@
-"""Instances as cut-outs: each mask in a window of its own, whatever the size of the image."""
+"""The result of prediction: the instances of one image.
 
-import itertools
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+Arrays, files, tiles, videos and servers all give `Instances`. Inside the graph the same thing is
+`structures.Detections`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
+from PIL import Image
 
+from fcis_tf import drawing
+from fcis_tf.cutouts import CutOut
 from fcis_tf.errors import FcisError
+from fcis_tf.files import partial_name
 from fcis_tf.labels import Labels
 
-MOST_NUMBERED = 65535  # instances that a 16-bit label map can tell apart
+MOST_NUMBERED = 65535  # instances that a 16-bit label map can number
 
 
-class Segment(NamedTuple):
-    """One instance of an image, in its pixels."""
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """What was found in one image, best first, in pixels of that image.
 
-    label: int  # 1..C
-    score: float
-    box: tuple[float, float, float, float]  # (y0, x0, y1, x1), half-open, around the mask
-    corner: tuple[int, int]  # first row and column of `mask`
-    mask: np.ndarray  # (h, w) bool
+    Each mask is kept as a cut-out: memory and time depend on the size of the instances, not on
+    that of the image.
 
-    @property
-    def window(self) -> tuple[int, int, int, int]:
-        """(y0, x0, y1, x1) of `mask`."""
-        (top, left), (height, width) = self.corner, self.mask.shape
-        return top, left, top + height, left + width
-
-    def moved(self, rows: int, columns: int) -> "Segment":
-        """The same in an image that begins so many rows above and columns to the left."""
-        y0, x0, y1, x1 = self.box
-        return self._replace(
-            box=(y0 + rows, x0 + columns, y1 + rows, x1 + columns),
-            corner=(self.corner[0] + rows, self.corner[1] + columns),
-        )
-
-    def inside(self, window: Sequence[int]) -> np.ndarray:
-        """The mask in a window (y0, x0, y1, x1), as (h, w) bool of the window's size."""
-        top, left, bottom, right = window
-        canvas = np.zeros((bottom - top, right - left), bool)
-        y0, x0, y1, x1 = self.window
-        a, b, c, d = max(y0, top), max(x0, left), min(y1, bottom), min(x1, right)
-        if a < c and b < d:
-            part = self.mask[a - y0 : c - y0, b - x0 : d - x0]
-            canvas[a - top : c - top, b - left : d - left] = part
-        return canvas
-
-
-def cut_out(
-    boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray, masks: np.ndarray
-) -> list[Segment]:
-    """Segments of boxes (n, 4), labels (n,), scores (n,) and masks (n, H, W) bool.
-
-    A mask has no pixel outside its box.
-    """
-    found = []
-    for box, label, score, mask in zip(boxes.tolist(), labels, scores, masks, strict=True):
-        top, left = (max(int(np.floor(side)), 0) for side in box[:2])
-        bottom, right = (int(np.ceil(side)) for side in box[2:])
-        window = mask[top:bottom, left:right].copy()
-        found.append(Segment(int(label), float(score), tuple(box), (top, left), window))
-    return found
-
-
-def label_map(segments: Sequence[Segment], height: int, width: int) -> np.ndarray:
-    """(H, W) uint16: the place of the instance in `segments`, from 1, or 0 where there is none.
-
-    Where instances overlap the first one counts.
+    Args:
+        height: of the image.
+        width: of the image.
+        boxes: (n, 4) float32 (y0, x0, y1, x1), half-open, tight around the masks.
+        labels: (n,) int32 class numbers in 1..C.
+        scores: (n,) float32 in 0..1.
+        cutouts: n masks, each in a window of its own.
+        classes: the C classes: names and category ids.
+        image: (H, W, 3) uint8 RGB, if it is kept.
 
     Raises:
-        FcisError: there are too many to number.
+        FcisError: a class number that `classes` does not have.
     """
-    if len(segments) > MOST_NUMBERED:
-        raise FcisError(
-            f"label map: expected at most {MOST_NUMBERED} instances, found {len(segments)}; "
-            "raise the least score"
+
+    height: int
+    width: int
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    cutouts: tuple[CutOut, ...]
+    classes: Labels
+    image: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        strange = [int(label) for label in self.labels if not 1 <= label <= len(self.classes)]
+        if strange:
+            raise FcisError(
+                f"expected class numbers in 1..{len(self.classes)}, found {strange[0]}; "
+                "the model and the labels do not belong together"
+            )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: Any) -> "Instances":
+        """Some of the instances, by a slice, a list of numbers or n truth values."""
+        places = np.atleast_1d(np.arange(len(self))[index])
+        return replace(
+            self,
+            boxes=self.boxes[places],
+            labels=self.labels[places],
+            scores=self.scores[places],
+            cutouts=tuple(self.cutouts[i] for i in places),
         )
-    numbers = np.zeros((height, width), np.uint16)
-    for number, segment in reversed(list(enumerate(segments, start=1))):
-        y0, x0, y1, x1 = segment.window
-        numbers[y0:y1, x0:x1][segment.mask] = number
-    return numbers
+
+    def above(self, score: float) -> "Instances":
+        """Those with at least this score."""
+        return self[self.scores >= score]
+
+    @property
+    def names(self) -> list[str]:
+        """The n names of the classes."""
+        return [self.classes.names[label - 1] for label in self.labels]
+
+    @property
+    def category_ids(self) -> list[int]:
+        """The n category ids of the classes, as in the labels and in COCO files."""
+        return [self.classes.ids[label - 1] for label in self.labels]
+
+    @property
+    def masks(self) -> np.ndarray:
+        """(n, H, W) bool, made anew at each access: n times the size of the image."""
+        whole = (0, 0, self.height, self.width)
+        masks = [cutout.inside(whole) for cutout in self.cutouts]
+        return np.array(masks, bool).reshape(-1, self.height, self.width)
+
+    def areas(self) -> np.ndarray:
+        """(n,) int64 numbers of pixels inside the masks."""
+        return np.array([cutout.area for cutout in self.cutouts], np.int64)
+
+    def polygons(self) -> list[list[np.ndarray]]:
+        """For each instance the outlines of its parts, (m, 2) float64 (x, y); see `CutOut`."""
+        return [cutout.polygons() for cutout in self.cutouts]
+
+    def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
+        """COCO results: a dictionary with image_id, category_id, bbox, score and RLE for each."""
+        columns = zip(
+            self.category_ids, self.boxes.tolist(), self.scores.tolist(), self.cutouts, strict=True
+        )
+        return [
+            {
+                "image_id": image_id,
+                "category_id": category,
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "score": score,
+                "segmentation": cutout.to_rle(self.height, self.width),
+            }
+            for category, (y0, x0, y1, x1), score, cutout in columns
+        ]
+
+    def label_map(self) -> np.ndarray:
+        """(H, W) uint16: the number of each pixel's instance, from 1, best first; 0 is background.
+
+        Where instances overlap the better one counts.
+
+        Raises:
+            FcisError: there are more than 65,535.
+        """
+        if len(self) > MOST_NUMBERED:
+            raise FcisError(
+                f"label map: expected at most {MOST_NUMBERED} instances, found {len(self)}; "
+                "raise the least score"
+            )
+        numbers = np.zeros((self.height, self.width), np.uint16)
+        for number, cutout in reversed(list(enumerate(self.cutouts, start=1))):
+            y0, x0, y1, x1 = cutout.window
+            numbers[y0:y1, x0:x1][cutout.mask] = number
+        return numbers
+
+    def draw(self, image: np.ndarray | None = None) -> Image.Image:
+        """Masks, boxes, names and scores over the image; small images are enlarged.
+
+        Args:
+            image: (H, W, 3) uint8 RGB; by default the one that was predicted.
+
+        Raises:
+            FcisError: no image is kept, or one of another size is given.
+        """
+        image = self.image if image is None else image
+        if image is None:
+            raise FcisError("draw: these instances hold no image; pass it as draw(image)")
+        if image.shape[:2] != (self.height, self.width):
+            raise FcisError(
+                f"draw: expected an image of {self.height} x {self.width} pixels (height, width), "
+                f"found {image.shape[0]} x {image.shape[1]}"
+            )
+        picture = drawing.draw_instances(image, self.boxes, self.cutouts, self.names, self.scores)
+        return Image.fromarray(picture)
+
+    def save(self, path: str | Path) -> None:
+        """Write `draw` to a file of the kind its suffix names; it appears only when it is whole.
+
+        Raises:
+            FcisError: as `draw`, or a suffix that Pillow does not know.
+        """
+        path = Path(path)
+        kind = Image.registered_extensions().get(path.suffix.lower())
+        if kind is None:
+            raise FcisError(f"{path}: expected a name that ends in .png or .jpg")
+        partial = partial_name(path)
+        try:
+            self.draw().save(partial, kind)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def moved(self, top: int, left: int, height: int, width: int) -> "Instances":
+        """The same in a larger image, of which this one begins at row `top` and column `left`."""
+        return replace(
+            self,
+            height=height,
+            width=width,
+            boxes=self.boxes + np.array([top, left, top, left], np.float32),
+            cutouts=tuple(cutout.moved(top, left) for cutout in self.cutouts),
+            image=None,
+        )
 
 
-def results(
-    image_id: int | str, segments: Sequence[Segment], height: int, width: int, labels: Labels
-) -> list[dict[str, Any]]:
-    """COCO results of one image of this height and width."""
-    return [
-        {
-            "image_id": image_id,
-            "category_id": labels.ids[segment.label - 1],
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "score": segment.score,
-            "segmentation": encode(segment, height, width),
-        }
-        for segment in segments
-        for y0, x0, y1, x1 in [segment.box]
-    ]
-
-
-def encode(segment: Segment, height: int, width: int) -> dict[str, Any]:
-    """Compressed RLE of the mask in its image; only the columns of the window are looked at."""
-    top, left, bottom, right = segment.window
-    strip = np.zeros((right - left, height), bool)  # COCO counts down the columns
-    strip[:, top:bottom] = segment.mask.T
-    changes = np.flatnonzero(np.diff(strip.ravel(), prepend=False, append=False)) + left * height
-    changes = changes[changes < height * width]
-    counts = list(_gaps([0, *changes.tolist(), height * width]))
-    rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    return {"size": [height, width], "counts": rle["counts"].decode()}
-
-
-def _gaps(places: list[int]) -> Iterator[int]:
-    return (after - before for before, after in itertools.pairwise(places))
+def concatenate(parts: Sequence[Instances]) -> Instances:
+    """The instances of several results for one image, one after another; `parts` is not empty."""
+    return replace(
+        parts[0],
+        boxes=np.concatenate([part.boxes for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        scores=np.concatenate([part.scores for part in parts]),
+        cutouts=tuple(cutout for part in parts for cutout in part.cutouts),
+    )

@@ -148,8 +148,8 @@ def test_options_reach_the_functions(monkeypatch, capsys):
         return function
 
     metrics = types.SimpleNamespace(table=lambda: "the table")
-    monkeypatch.setattr("fcis_tf.evaluation.run.evaluate_run", record("evaluate", metrics))
-    monkeypatch.setattr("fcis_tf.prediction.draw.draw_predictions", record("predict", [1, 2]))
+    monkeypatch.setattr("fcis_tf.evaluation.run.evaluate", record("evaluate", metrics))
+    monkeypatch.setattr("fcis_tf.prediction.predict_files.predict_files", record("predict", [1, 2]))
     monkeypatch.setattr("fcis_tf.serving.client.remote.predict_remotely", record("remote", [1]))
     monkeypatch.setattr("fcis_tf.serving.export.export.export", record("export", ["Conv2D"]))
 

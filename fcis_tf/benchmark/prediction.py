@@ -117,7 +117,7 @@ def measure_stages(
     """
     folded = fold(model)
     stages, predictor = Stages(folded, image), Predictor(folded)
-    work = {**stages.graphs, WHOLE: lambda: predictor.image(image)}
+    work = {**stages.graphs, WHOLE: lambda: predictor.predict_image(image)}
     counts = {
         "proposals": stages.proposals,
         "detections": int(tf.math.count_nonzero(stages.detections.valid)),
@@ -158,7 +158,7 @@ def measure_variants(
     """Seconds of the whole prediction of one image by variant."""
 
     def work(predictor: Predictor) -> Callable[[], Any]:
-        return lambda: predictor.image(image)
+        return lambda: predictor.predict_image(image)
 
     made = variants(model, rois)
     return take_turns(

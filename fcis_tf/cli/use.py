@@ -1,7 +1,7 @@
 """Commands that use a run: evaluate, predict."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -80,12 +80,12 @@ def evaluate(
         hint = f"fcis evaluate --results {results} ... --report report"
     else:
         import_tensorflow()
-        from fcis_tf.evaluation.run import evaluate_run
+        from fcis_tf.evaluation import run as evaluation
 
         assert run is not None
         out = out or run / "evaluation"
         with Progress("evaluating") as progress:
-            metrics = evaluate_run(
+            metrics = evaluation.evaluate(
                 run,
                 records=records,
                 weights=weights,
@@ -154,14 +154,10 @@ def predict(
     if (run is None) == (server is None):
         raise FcisError("predict: expected --run RUN or --server URL, one of them")
     import_tensorflow()
+    from fcis_tf.prediction.output import OutputOptions
     from fcis_tf.progress import Progress
 
-    common: dict[str, Any] = {
-        "score": score,
-        "pictures": pictures,
-        "label_maps": label_maps,
-        "limit": limit,
-    }
+    options = OutputOptions(score, pictures, label_maps, score_maps)
     with Progress("predicting") as progress:
         if server is not None:
             if score_maps or overrides or not upright:
@@ -175,25 +171,26 @@ def predict(
                 server,
                 paths,
                 out,
+                options,
+                limit=limit,
+                progress=progress,
                 labels=Labels.load(labels) if labels else None,
                 model=model,
                 deadline=deadline,
-                progress=progress,
-                **common,
             )
         else:
-            from fcis_tf.prediction.draw import draw_predictions
+            from fcis_tf.prediction.predict_files import predict_files
 
             assert run is not None
-            written = draw_predictions(
+            written = predict_files(
                 run,
                 paths,
                 out,
-                score_maps=score_maps,
+                options,
+                limit=limit,
                 upright=upright,
                 overrides=overrides or (),
                 progress=progress,
-                **common,
             )
     print(f"wrote {len(written)} pictures and predictions.json to {out}")
     if run is not None:

@@ -72,45 +72,6 @@ def ground_truth(records: "Iterable[Record]", labels: Labels) -> dict[str, Any]:
     return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
 
 
-def results(
-    image_id: int | str,
-    boxes: np.ndarray,
-    classes: np.ndarray,
-    scores: np.ndarray,
-    masks: np.ndarray,
-    labels: Labels,
-) -> list[dict[str, Any]]:
-    """COCO results of one image.
-
-    Args:
-        image_id: as in the ground truth.
-        boxes: (n, 4) (y0, x0, y1, x1) in pixels of the original image.
-        classes: (n,) in 1..C.
-        scores: (n,).
-        masks: (n, H, W) bool.
-        labels: the classes.
-
-    Raises:
-        FcisError: a class number outside 1..C.
-    """
-    strange = [int(number) for number in classes if not 1 <= number <= len(labels)]
-    if strange:
-        raise FcisError(
-            f"image {image_id}: expected class numbers in 1..{len(labels)}, found {strange[0]}; "
-            "the model and the labels do not belong together"
-        )
-    return [
-        {
-            "image_id": image_id,
-            "category_id": labels.ids[int(number) - 1],
-            "bbox": [float(x0), float(y0), float(x1 - x0), float(y1 - y0)],
-            "score": float(score),
-            "segmentation": encode_mask(mask),
-        }
-        for (y0, x0, y1, x1), number, score, mask in zip(boxes, classes, scores, masks, strict=True)
-    ]
-
-
 class Judged(NamedTuple):
     """What matching by one kind of overlap gave."""
 

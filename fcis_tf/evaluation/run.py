@@ -14,39 +14,36 @@ from fcis_tf.data.records import read_image_files, read_records
 from fcis_tf.errors import FcisError
 from fcis_tf.evaluation import coco
 from fcis_tf.evaluation.measure import measure
+from fcis_tf.evaluation.metrics import Metrics
 from fcis_tf.evaluation.pictures import Fetch
 from fcis_tf.evaluation.report import write_report
 from fcis_tf.files import write_json
-from fcis_tf.labels import Labels
-from fcis_tf.prediction.load import load_predictor
+from fcis_tf.prediction.load import load
 from fcis_tf.prediction.predictor import Predictor
 
 
 def evaluate_model(
     predictor: Predictor,
     records: str | Path,
-    labels: Labels,
     *,
     limit: int | None = None,
     progress: Any = None,
-) -> tuple[coco.Metrics, list[dict]]:
+) -> tuple[Metrics, list[dict]]:
     """COCO metrics of a model on a folder of records, and the results they come from.
 
     Args:
         predictor: the model.
         records: folder of records.
-        labels: the classes of the model.
         limit: only so many images, the first ones.
         progress: called with (done, total) images.
     """
-    truth, results, _ = detect_records(predictor, records, labels, limit=limit, progress=progress)
-    return coco.evaluate(truth, results, labels), results
+    truth, results, _ = detect_records(predictor, records, limit=limit, progress=progress)
+    return coco.evaluate(truth, results, predictor.labels), results
 
 
 def detect_records(
     predictor: Predictor,
     records: str | Path,
-    labels: Labels,
     *,
     limit: int | None = None,
     progress: Any = None,
@@ -56,19 +53,17 @@ def detect_records(
     ``seconds_per_image`` is from the record to the masks at original size, without the first batch,
     which traces the graph; there is none if that was the only one. Arguments as `evaluate_model`.
     """
-    truth = coco.ground_truth(itertools.islice(read_records(records), limit), labels)
+    truth = coco.ground_truth(itertools.islice(read_records(records), limit), predictor.labels)
     ids = [image["id"] for image in truth["images"]]
     results: list[dict] = []
-    everything = predictor.records(records, labels)
+    everything = predictor.records(records)
     untimed = predictor.config.predict.batch_size  # images of the first batch
     seconds = 0.0
     start = time.perf_counter()
     for done, (number, found) in enumerate(zip(ids, everything, strict=False), start=1):
         if done > untimed:
             seconds += time.perf_counter() - start
-        results += coco.results(
-            number, found.boxes, found.labels, found.scores, found.masks, labels
-        )
+        results += found.to_coco(number)
         if progress:
             progress(done, len(ids))
         start = time.perf_counter()
@@ -76,36 +71,48 @@ def detect_records(
     return truth, results, {"seconds_per_image": seconds / timed} if timed > 0 else {}
 
 
-def evaluate_run(
-    run: Path,
+def evaluate(
+    run: str | Path,
     *,
-    records: str | None = None,
-    weights: Path | None = None,
-    out: Path | None = None,
-    report: Path | None = None,
+    records: str | Path | None = None,
+    weights: str | Path | None = None,
+    out: str | Path | None = None,
+    report: str | Path | None = None,
     limit: int | None = None,
     overrides: Sequence[str] = (),
     progress: Any = None,
-) -> coco.Metrics:
+) -> Metrics:
     """Evaluate a run on its validation records, or on others; writes results and metrics.
 
-    Writes ``results.json`` (COCO results) and ``metrics.json`` into `out`, by default
-    ``RUN/evaluation``, and the page ``index.html`` into `report`.
+    Args:
+        run: run directory.
+        records: folder of records; by default ``data.validation`` of the run.
+        weights: other weights than the best ones of the run.
+        out: folder for ``results.json`` (COCO results) and ``metrics.json``; by default
+            ``RUN/evaluation``.
+        report: folder for a page with tables, curves, errors and pictures, if one is wanted.
+        limit: only so many images, the first ones.
+        overrides: of the configuration, as "section.key=value".
+        progress: called with (done, total) images.
+
+    Returns:
+        The metrics; ``metrics.mask["AP"]`` is COCO's mask AP.
+
+    Raises:
+        FcisError: not a run, no records, or records of other classes.
     """
-    predictor, labels = load_predictor(run, overrides, weights)
+    predictor = load(run, overrides, weights)
     records = records or predictor.config.data.validation
     if not records:
         raise FcisError("data.validation: no validation records configured; name --records FOLDER")
-    truth, results, speed = detect_records(
-        predictor, records, labels, limit=limit, progress=progress
-    )
-    out = out or run / "evaluation"
+    truth, results, speed = detect_records(predictor, records, limit=limit, progress=progress)
+    out = Path(out) if out else Path(run) / "evaluation"
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "results.json", results, indent=None)
-    evaluation = measure(truth, results, labels, speed=speed)
+    evaluation = measure(truth, results, predictor.labels, speed=speed)
     write_json(out / "metrics.json", evaluation.metrics.to_dict())
     if report:
-        write_report(evaluation, report, title=str(run), fetch=record_images(records))
+        write_report(evaluation, Path(report), title=str(run), fetch=record_images(records))
     return evaluation.metrics
 
 

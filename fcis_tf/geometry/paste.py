@@ -5,10 +5,23 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fcis_tf.cutouts import CutOut
+
 
 def paste_masks(
     votes: np.ndarray, boxes: np.ndarray, height: int, width: int, threshold: float
 ) -> np.ndarray:
+    """As `paste_cutouts`, in whole images: (n, height, width) bool."""
+    cutouts = paste_cutouts(votes, boxes, height, width, threshold)
+    pasted = np.zeros((len(votes), height, width), bool)
+    for (top, left, mask), canvas in zip(cutouts, pasted, strict=True):
+        canvas[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+    return pasted
+
+
+def paste_cutouts(
+    votes: np.ndarray, boxes: np.ndarray, height: int, width: int, threshold: float
+) -> tuple[CutOut, ...]:
     """Sample box-frame masks at pixel centres and threshold them.
 
     Bilinear inside the box, continued to its edge; a pixel whose centre is outside is False.
@@ -21,17 +34,17 @@ def paste_masks(
         threshold: a pixel belongs to the mask from this value on.
 
     Returns:
-        (n, height, width) bool.
+        n masks, each in the window of the pixels whose centres are in its box.
     """
-    pasted = np.zeros((len(votes), height, width), bool)
-    size = votes.shape[1]
-    for mask, (y0, x0, y1, x1), canvas in zip(votes, boxes.tolist(), pasted, strict=True):
-        top, rows = _taps(y0, y1, height, size)
-        left, columns = _taps(x0, x1, width, size)
+    cells, cutouts = votes.shape[1], []
+    for mask, (y0, x0, y1, x1) in zip(votes, boxes.tolist(), strict=True):
+        top, rows = _taps(y0, y1, height, cells)
+        left, columns = _taps(x0, x1, width, cells)
         # Columns first: the larger product then copies whole rows.
-        values = _interpolate(np.ascontiguousarray(_interpolate(mask.T, columns).T), rows)
-        canvas[top : top + values.shape[0], left : left + values.shape[1]] = values >= threshold
-    return pasted
+        values = _interpolate(mask.T, columns)  # (w, M)
+        values = _interpolate(np.ascontiguousarray(values.T), rows)  # (h, w)
+        cutouts.append(CutOut(top, left, values >= threshold))
+    return tuple(cutouts)
 
 
 class Taps(NamedTuple):

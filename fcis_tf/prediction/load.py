@@ -13,13 +13,18 @@ from fcis_tf.weights.weight_files import load_weights
 
 
 def load_run(
-    run: Path, overrides: Sequence[str] = (), weights: Path | None = None, *, ops: str = "auto"
+    run: str | Path,
+    overrides: Sequence[str] = (),
+    weights: str | Path | None = None,
+    *,
+    ops: str = "auto",
 ) -> tuple[Config, Labels, FCIS]:
     """The configuration, classes and network of a run directory; `ops` as in `FCIS`.
 
     Raises:
         FcisError: the directory is not one, or its parts do not fit each other.
     """
+    run = Path(run)
     if not (run / "config.yaml").exists():
         raise FcisError(f"{run}: not a run directory (no config.yaml); `fcis train` makes one")
     config = load_config(run / "config.yaml", overrides)
@@ -33,25 +38,32 @@ def load_run(
     return config, labels, model
 
 
-def load_predictor(
-    run: Path, overrides: Sequence[str] = (), weights: Path | None = None
-) -> tuple[Predictor, Labels]:
+def load(
+    run: str | Path, overrides: Sequence[str] = (), weights: str | Path | None = None
+) -> Predictor:
     """What predicts with a run, and with the others that its ``predict.ensemble`` names.
 
-    A member is a run directory, or a ``.weights.h5`` file for the configuration of `run`.
+    A member of an ensemble is a run directory, or a ``.weights.h5`` file for the configuration of
+    `run`.
+
+    Args:
+        run: run directory.
+        overrides: of its configuration, as "section.key=value".
+        weights: other weights than the best ones of the run.
 
     Raises:
-        FcisError: as `load_run`, or a member has other classes.
+        FcisError: `run` is no run directory, its parts do not fit each other, or a member of the
+            ensemble has other classes.
     """
     config, labels, model = load_run(run, overrides, weights)
     members = []
     for name in config.predict.ensemble:
         if Path(name).is_dir():
-            _, others, member = load_run(Path(name))
+            _, others, member = load_run(name)
             if others != labels:
                 raise FcisError(f"predict.ensemble: {name} has other classes than {run}")
         else:
             member = FCIS.from_config(config, precision=config.predict.precision)
             load_weights(member, name)
         members.append(fold(member))
-    return Predictor(fold(model), members), labels
+    return Predictor(fold(model), members, labels=labels)

@@ -1,9 +1,11 @@
 """Prediction in images of any size: whole, over several scales, in tiles; one or a stream."""
 
+import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -11,30 +13,18 @@ import tensorflow as tf
 from fcis_tf.config import Config
 from fcis_tf.data.augment import resize_factor
 from fcis_tf.data.decode import decode_image
+from fcis_tf.data.images import read_image
 from fcis_tf.data.pipeline import evaluation_dataset, network_input
 from fcis_tf.data.records import read_records
 from fcis_tf.errors import FcisError
-from fcis_tf.geometry.paste import paste_masks
-from fcis_tf.instances import Segment, cut_out
+from fcis_tf.geometry.paste import paste_cutouts
+from fcis_tf.instances import Instances
 from fcis_tf.labels import Labels
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.prediction.detector import Detector
 from fcis_tf.prediction.multiscale import MultiScale
 from fcis_tf.prediction.tiles import detect_tiled
-
-
-class Instances(NamedTuple):
-    """What was found in one image, best first, in pixels of the original image."""
-
-    boxes: np.ndarray  # (n, 4) float32 (y0, x0, y1, x1), half-open, tight around the masks
-    labels: np.ndarray  # (n,) int32 in 1..C
-    scores: np.ndarray  # (n,) float32
-    masks: np.ndarray  # (n, H, W) bool
-
-    def above(self, score: float) -> "Instances":
-        """Those with at least this score."""
-        keep = self.scores >= score
-        return Instances(*(part[keep] for part in self))
+from fcis_tf.structures import Detections
 
 
 class Predictor:
@@ -42,11 +32,25 @@ class Predictor:
 
     Args:
         model: made by `FCIS.from_config`, with weights.
-        others: networks of the same classes that answer too; the configuration is that of `model`.
+        others: networks of the same classes that are averaged with it; the configuration is that
+            of `model`.
+        labels: names and category ids of the classes; by default "class 1", "class 2" and so on.
+
+    Raises:
+        FcisError: `labels` has another number of classes than the network.
     """
 
-    def __init__(self, model: FCIS, others: Sequence[FCIS] = ()) -> None:
+    def __init__(
+        self, model: FCIS, others: Sequence[FCIS] = (), *, labels: Labels | None = None
+    ) -> None:
         self.model, self.config = model, model.config
+        numbers = range(1, model.classes + 1)
+        self.labels = labels or Labels(tuple(numbers), tuple(f"class {n}" for n in numbers))
+        if len(self.labels) != model.classes:
+            raise FcisError(
+                f"labels: expected {model.classes} classes as the network has, "
+                f"found {len(self.labels)}"
+            )
         self.detector, settings = Detector([model, *others]), model.config.predict
         self.multi_scale = (
             MultiScale(self.detector, scales=settings.scales, side=settings.scale_side)
@@ -63,22 +67,29 @@ class Predictor:
             ],
         )
 
-    def image(self, image: np.ndarray) -> Instances:
-        """Instances of one uint8 (H, W, 3) RGB image."""
-        check_image(image)
-        if not self._is_tiled(image):
-            return next(self._whole([image], **resizing(self.config)))
-        segments = self._tiled(image)
-        whole = (0, 0, *image.shape[:2])
-        return Instances(
-            np.array([one.box for one in segments], np.float32).reshape(-1, 4),
-            np.array([one.label for one in segments], np.int32),
-            np.array([one.score for one in segments], np.float32),
-            np.array([one.inside(whole) for one in segments], bool).reshape(-1, *image.shape[:2]),
-        )
+    def predict_image(self, source: Any, *, upright: bool = True) -> Any:
+        """Instances of an image, or of each of several.
 
-    def stream(self, images: Iterable[np.ndarray]) -> Iterator[list[Segment]]:
-        """Segments of each uint8 (H, W, 3) RGB image, in order.
+        Args:
+            source: a path, the bytes of an image file, or a uint8 (H, W, 3) RGB array; or a list
+                or an iterator of these, of any sizes.
+            upright: turn and mirror image files as their EXIF orientation says; arrays are taken
+                as they are.
+
+        Returns:
+            `Instances`; of a list a list, of another iterable an iterator that reads no further
+            ahead than ``predict.batch_size`` images.
+
+        Raises:
+            FcisError: no such file, not an image, or an array of another type or shape.
+        """
+        if isinstance(source, str | Path | bytes | np.ndarray):
+            return next(self.stream([_pixels(source, upright)]))
+        found = self.stream(_pixels(one, upright) for one in source)
+        return list(found) if isinstance(source, list | tuple) else found
+
+    def stream(self, images: Iterable[np.ndarray]) -> Iterator[Instances]:
+        """Instances of each uint8 (H, W, 3) RGB image, in order.
 
         Up to ``predict.batch_size`` successive images of one size go through the network together:
         in a padded batch an image would give other results than by itself.
@@ -88,25 +99,21 @@ class Predictor:
             if tiled:
                 yield from map(self._tiled, group)
             else:
-                for found in self._whole(group, **resizing(self.config)):
-                    yield cut_out(*found)
+                yield from self._whole(group, **resizing(self.config))
 
     def _is_tiled(self, image: np.ndarray) -> bool:
         check_image(image)
         tile = self.config.predict.tile
         return tile is not None and max(image.shape[:2]) > tile
 
-    def _tiled(self, image: np.ndarray) -> list[Segment]:
+    def _tiled(self, image: np.ndarray) -> Instances:
         """Every window at the scale that a full one has."""
         side, options = self.config.predict.tile, resizing(self.config)
         if options["factor"] is None:
             factor = resize_factor([side, side], options["short_side"], options["long_side"])
             options["factor"] = float(factor)
-
-        def find(windows: Iterable[np.ndarray]) -> Iterator[list[Segment]]:
-            return (cut_out(*found) for found in self._whole(windows, **options))
-
         overlap = self.config.predict.tile_overlap
+        find = partial(self._whole, **options)
         return detect_tiled(find, image, side=side, overlap=overlap)
 
     def _whole(self, images: Iterable[np.ndarray], **options: Any) -> Iterator[Instances]:
@@ -116,32 +123,32 @@ class Predictor:
             if self.multi_scale:
                 for image, size in zip(group, originals, strict=True):
                     found = self.multi_scale.detect(image, **options)
-                    yield from self._instances(found, size[None])
+                    yield from self._instances(found, size[None], [image])
                 continue
             seen, scales = zip(*(network_input(image, **options) for image in group), strict=True)
             pixels = tf.stack(seen)
             sizes = np.full([len(group), 2], pixels.shape[1:3], np.float32)
-            yield from self._instances(
-                self.detect(pixels, sizes, tf.stack(scales), originals), originals
-            )
+            found = self.detect(pixels, sizes, tf.stack(scales), originals)
+            yield from self._instances(found, originals, group)
 
     def batch(self, batch: dict[str, Any]) -> Iterator[Instances]:
         """Instances of each image of a pipeline batch (structures.py), at the scale it has."""
         found = self.detect(
             batch["image"], batch["image_size"], batch["scale"], batch["original_size"]
         )
-        return self._instances(found, np.asarray(batch["original_size"]))
+        originals = np.asarray(batch["original_size"])
+        return self._instances(found, originals, [None] * len(originals))
 
-    def records(self, folder: str | Path, labels: Labels) -> Iterator[Instances]:
+    def records(self, folder: str | Path) -> Iterator[Instances]:
         """Instances of every image of a folder of records, in order."""
         config = self.config
         if self.multi_scale or config.predict.tile:
             for record in read_records(folder):
-                yield self.image(decode_image(record.encoded).numpy())
+                yield self.predict_image(decode_image(record.encoded).numpy())
             return
         for batch in evaluation_dataset(
             folder,
-            labels=labels,
+            labels=self.labels,
             mask_size=config.data.mask_size,
             max_instances=config.data.max_instances,
             batch_size=config.predict.batch_size,
@@ -149,18 +156,25 @@ class Predictor:
         ):
             yield from self.batch(batch)
 
-    def _instances(self, found: Any, sizes: np.ndarray) -> Iterator[Instances]:
-        boxes, scores, labels, masks, valid = (np.asarray(part) for part in found)
-        for i, (height, width) in enumerate(sizes):
-            keep = valid[i]
-            pasted = paste_masks(
-                masks[i][keep],
+    def _instances(
+        self, found: Detections, sizes: np.ndarray, images: Sequence[np.ndarray | None]
+    ) -> Iterator[Instances]:
+        """Detections of B images in pixels of the images, whose sizes are (B, 2)."""
+        boxes, scores, labels, votes, valid = (np.asarray(part) for part in found)
+        threshold = self.config.predict.mask_threshold
+        for i, (height, width) in enumerate(sizes.tolist()):
+            keep = valid[i]  # (D,)
+            cutouts = paste_cutouts(votes[i][keep], boxes[i][keep], height, width, threshold)
+            yield Instances(
+                height,
+                width,
                 boxes[i][keep],
-                int(height),
-                int(width),
-                self.config.predict.mask_threshold,
+                labels[i][keep],
+                scores[i][keep],
+                cutouts,
+                self.labels,
+                images[i],
             )
-            yield Instances(boxes[i][keep], labels[i][keep], scores[i][keep], pasted)
 
 
 def resizing(config: Config) -> dict[str, Any]:
@@ -172,6 +186,14 @@ def resizing(config: Config) -> dict[str, Any]:
         "factor": data.validation_factor,
         "resize": data.resize,
     }
+
+
+def _pixels(source: str | Path | bytes | np.ndarray, upright: bool) -> np.ndarray:
+    if isinstance(source, np.ndarray):
+        return source
+    if isinstance(source, bytes):
+        return read_image(io.BytesIO(source), "image", upright=upright)
+    return read_image(Path(source), upright=upright)
 
 
 def check_image(image: np.ndarray) -> None:

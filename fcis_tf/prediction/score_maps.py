@@ -1,15 +1,12 @@
 """The position-sensitive maps behind one instance, as pictures: the paper's Figure 2."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.drawing import MARGIN, PAPER, SIGNAL, column, row, titled
-from fcis_tf.instances import Segment
-from fcis_tf.labels import Labels
+from fcis_tf.instances import Instances
 from fcis_tf.prediction.predictor import Predictor, resizing
 from fcis_tf.structures import PIXEL_MEANS
 
@@ -21,17 +18,15 @@ HEAT = np.array(
 )
 
 
-def draw_score_maps(
-    predictor: Predictor, image: np.ndarray, found: Sequence[Segment], labels: Labels
-) -> np.ndarray:
+def draw_score_maps(predictor: Predictor, image: np.ndarray, found: Instances) -> np.ndarray:
     """The paper's Figure 2 for the best detection: its class's maps and their assembly."""
     model, config = predictor.model, predictor.config
     k, classes = config.model.group_size, model.classes + 1
     pixels, scale = network_input(image, **resizing(config))
     maps = model(pixels[None], training=False)
-    if found:
-        label, score = found[0].label, found[0].score
-        roi = tf.constant([found[0].box]) * scale
+    if len(found):
+        label, score = int(found.labels[0]), float(found.scores[0])
+        roi = tf.constant(found.boxes[:1]) * scale
     else:
         label, score = 1, 0.0
         roi = tf.cast([[0, 0, *pixels.shape[:2]]], tf.float32)
@@ -46,7 +41,7 @@ def draw_score_maps(
         np.asarray(roi[0]),
         model.stride,
         np.asarray(heads.mask_logits[0, 0]),
-        title=f"{labels.names[label - 1]}, score {score:.2f}",
+        title=f"{predictor.labels.names[label - 1]}, score {score:.2f}",
     )
 
 

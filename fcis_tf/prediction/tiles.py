@@ -1,11 +1,13 @@
 """Images far larger than those of training: cut into windows, and what is found put together."""
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from fcis_tf.instances import Segment
+from fcis_tf.cutouts import CutOut
+from fcis_tf.instances import Instances, concatenate
 
 Window = tuple[int, int, int, int]  # (y0, x0, y1, x1) in whole pixels, half-open
 
@@ -14,17 +16,17 @@ SAME = 0.5  # least IoU, where both windows look, of two views of one instance
 
 
 def detect_tiled(
-    find: Callable[[Iterable[np.ndarray]], Iterable[list[Segment]]],
+    find: Callable[[Iterable[np.ndarray]], Iterable[Instances]],
     image: np.ndarray,
     *,
     side: int,
     overlap: int,
-) -> list[Segment]:
-    """Instances of an image (H, W, 3), best first.
+) -> Instances:
+    """Instances of an image (H, W, 3) of any size, best first.
 
     Args:
-        find: from images to the segments of each.
-        image: of any size.
+        find: from images to the instances of each.
+        image: to predict.
         side: of the windows.
         overlap: least overlap of neighbouring windows.
     """
@@ -32,10 +34,10 @@ def detect_tiled(
     places = windows(height, width, side, overlap)
     parts = find(image[y0:y1, x0:x1] for y0, x0, y1, x1 in places)
     found = [
-        (place, [segment.moved(*place[:2]) for segment in segments])
-        for place, segments in zip(places, parts, strict=True)
+        part.moved(y0, x0, height, width)
+        for (y0, x0, _, _), part in zip(places, parts, strict=True)
     ]
-    return merge(found, height, width)
+    return replace(merge(places, found), image=image)
 
 
 def windows(height: int, width: int, side: int, overlap: int) -> list[Window]:
@@ -44,34 +46,35 @@ def windows(height: int, width: int, side: int, overlap: int) -> list[Window]:
     return [(y0, x0, y1, x1) for (y0, y1), (x0, x1) in itertools.product(rows, columns)]
 
 
-def merge(parts: list[tuple[Window, list[Segment]]], height: int, width: int) -> list[Segment]:
+def merge(places: Sequence[Window], parts: Sequence[Instances]) -> Instances:
     """The instances of an image from those of its windows, best first.
 
-    Segments of a class that agree where both windows look are one instance. If a window shows it
-    whole, the best such segment stands for it; else all borders cut it and the masks are united. A
-    cut segment that another window shows whole, and that nothing there agrees with, is dropped.
+    Instances of a class that agree where both windows look are one. If a window shows it whole, the
+    best such view stands for it; else all borders cut it and the masks are joined. A cut view that
+    another window shows whole, and that nothing there agrees with, is dropped.
 
     Args:
-        parts: windows and their segments, in pixels of the image.
-        height: of the image.
-        width: of the image.
+        places: windows.
+        parts: what was found in each, in pixels of the image.
     """
-    places = [window for window, _ in parts]
-    seen = [(number, one) for number, (_, found) in enumerate(parts) for one in found]
-    cut = [_is_cut(one, places[number], height, width) for number, one in seen]
-    merged = []
-    for group in _groups(seen, places):
-        whole = [seen[i][1] for i in group if not cut[i]]
+    seen = concatenate(parts)
+    place = np.repeat(np.arange(len(parts)), [len(part) for part in parts])  # (n,) window of each
+    size = seen.height, seen.width
+    cut = [not _shows(places[place[i]], seen.cutouts[i].window, size) for i in range(len(seen))]
+    merged = [seen[:0]]
+    for group in _groups(seen, place, places):
+        whole = [i for i in group if not cut[i]]
         if whole:
-            merged.append(max(whole, key=lambda one: one.score))
+            merged.append(seen[[max(whole, key=lambda i: seen.scores[i])]])
         elif len(group) > 1:
-            merged.append(_united([seen[i][1] for i in group]))
+            merged.append(_joined(seen[group]))
         else:
-            number, one = seen[group[0]]
-            others = (place for i, place in enumerate(places) if i != number)
-            if not any(_shows(place, one, height, width) for place in others):
-                merged.append(one)
-    return sorted(merged, key=lambda one: -one.score)
+            window = seen.cutouts[group[0]].window
+            others = (other for i, other in enumerate(places) if i != place[group[0]])
+            if not any(_shows(other, window, size) for other in others):
+                merged.append(seen[group])
+    found = concatenate(merged)
+    return found[np.argsort(-found.scores, kind="stable")]
 
 
 def _spans(length: int, side: int, overlap: int) -> list[tuple[int, int]]:
@@ -82,8 +85,8 @@ def _spans(length: int, side: int, overlap: int) -> list[tuple[int, int]]:
     return [(start, start + side) for start in starts]
 
 
-def _groups(seen: list[tuple[int, Segment]], places: list[Window]) -> list[list[int]]:
-    """Numbers of the segments that show the same instance, directly or by way of others."""
+def _groups(seen: Instances, place: np.ndarray, places: Sequence[Window]) -> list[list[int]]:
+    """Numbers of the views that show the same instance, directly or by way of others."""
     parent = list(range(len(seen)))
 
     def root(i: int) -> int:
@@ -91,14 +94,15 @@ def _groups(seen: list[tuple[int, Segment]], places: list[Window]) -> list[list[
             parent[i] = i = parent[parent[i]]
         return i
 
-    of = [[i for i, (number, _) in enumerate(seen) if number == n] for n in range(len(places))]
+    of = [np.flatnonzero(place == n).tolist() for n in range(len(places))]
+    spans = [cutout.window for cutout in seen.cutouts]
     for a, b in itertools.combinations(range(len(places)), 2):
         zone = _common(places[a], places[b])
         if not zone:
             continue
-        left, right = ([i for i in of[n] if _common(seen[i][1].window, zone)] for n in (a, b))
+        left, right = ([i for i in of[n] if _common(spans[i], zone)] for n in (a, b))
         for i, j in itertools.product(left, right):
-            if _agree(seen[i][1], seen[j][1], zone):
+            if seen.labels[i] == seen.labels[j] and _agree(seen.cutouts[i], seen.cutouts[j], zone):
                 parent[root(j)] = root(i)
     groups: dict[int, list[int]] = {}
     for i in range(len(seen)):
@@ -106,35 +110,33 @@ def _groups(seen: list[tuple[int, Segment]], places: list[Window]) -> list[list[
     return list(groups.values())
 
 
-def _agree(one: Segment, other: Segment, zone: Window) -> bool:
+def _agree(one: CutOut, other: CutOut, zone: Window) -> bool:
+    """Whether the IoU of two masks in a zone that both windows show is at least `SAME`."""
     both = _common(one.window, other.window)
     shared = both and _common(both, zone)
-    if one.label != other.label or not shared:
+    if not shared:
         return False
     overlap = np.count_nonzero(one.inside(shared) & other.inside(shared))
-    areas = (np.count_nonzero(segment.inside(zone)) for segment in (one, other))
+    areas = (np.count_nonzero(cutout.inside(zone)) for cutout in (one, other))
     return bool(overlap >= SAME * (sum(areas) - overlap) and overlap > 0)
 
 
-def _united(segments: list[Segment]) -> Segment:
-    boxes = np.array([segment.box for segment in segments])
-    spans = np.array([segment.window for segment in segments])
+def _joined(views: Instances) -> Instances:
+    """One instance of all masks, with the class and the score of the best view."""
+    spans = np.array([cutout.window for cutout in views.cutouts])  # (n, 4)
     top, left = spans[:, :2].min(0).tolist()
     window = (top, left, *spans[:, 2:].max(0).tolist())
-    best = max(segments, key=lambda one: one.score)
-    low, high = boxes[:, :2].min(0).tolist(), boxes[:, 2:].max(0).tolist()
-    mask = np.logical_or.reduce([segment.inside(window) for segment in segments])
-    return Segment(best.label, best.score, (*low, *high), (top, left), mask)
+    mask = np.logical_or.reduce([cutout.inside(window) for cutout in views.cutouts])
+    box = np.concatenate([views.boxes[:, :2].min(0), views.boxes[:, 2:].max(0)])  # (4,)
+    best = views[[int(np.argmax(views.scores))]]
+    return replace(best, boxes=box[None], cutouts=(CutOut(top, left, mask),))
 
 
-def _is_cut(segment: Segment, window: Window, height: int, width: int) -> bool:
-    return not _shows(window, segment, height, width)
-
-
-def _shows(window: Window, segment: Segment, height: int, width: int) -> bool:
-    """Whether a segment lies in a window and does not end at a border inside the image."""
-    y0, x0, y1, x1 = segment.window
-    top, left, bottom, right = window
+def _shows(place: Window, window: Window, size: tuple[int, int]) -> bool:
+    """Whether `window` lies in `place` and does not end at a border of it inside the image."""
+    y0, x0, y1, x1 = window
+    top, left, bottom, right = place
+    height, width = size
     return (
         (y0 >= top + EDGE or top == 0)
         and (x0 >= left + EDGE or left == 0)

@@ -39,7 +39,7 @@ class Validation:
     def __init__(self, model: FCIS, config: Config, labels: Labels, run: Path) -> None:
         self.config, self.labels, self.run, self.model = config, labels, run, model
         self.records = config.data.validation
-        self.predictor = Predictor(model)
+        self.predictor = Predictor(model, labels=labels)
         self.metrics: coco.Metrics | None = None
 
     def __call__(self, progress: Callable[[int, int], None] | None = None) -> float:
@@ -53,7 +53,6 @@ class Validation:
         self.metrics, _ = evaluate_model(
             self.predictor,
             self.records,
-            self.labels,
             limit=self.config.train.evaluate_images,
             progress=progress,
         )
@@ -97,7 +96,5 @@ class Validation:
                 np.array([instance.mask > 0 for instance in true]).reshape(-1, *image.shape[:2]),
                 [instance.name for instance in true],
             )
-            found = self.predictor.image(image).above(SHOWN)
-            names = [self.labels.names[label - 1] for label in found.labels]
-            predicted = drawing.draw_instances(image, found.boxes, found.masks, names, found.scores)
+            predicted = np.asarray(self.predictor.predict_image(image).above(SHOWN).draw())
             yield drawing.contact_sheet([expected, predicted], 2)

@@ -34,12 +34,12 @@ def main() -> None:
     pixels, size, _ = as_predicted(image, config)
     proposals = int(tf.math.count_nonzero(model.propose(model(pixels), size).valid))
     predictor = Predictor(fold(model))
-    first = predictor.image(image)
+    first = predictor.predict_image(image)
     check_masks(first.masks, first.boxes)
 
     def run() -> tuple[int, int]:
         """One inference; its graph proposes what was counted above."""
-        return proposals, len(predictor.image(image).masks)
+        return proposals, len(predictor.predict_image(image))
 
     serve(run, {"fcis_tf": __version__, "tensorflow": tf.__version__})
 

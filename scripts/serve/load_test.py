@@ -22,17 +22,16 @@ import numpy as np
 import yaml
 from bad_requests import FILE_FAULTS, REQUEST_FAULTS, bad_files, grpc_refusals, rest_refusal
 
-from fcis_tf.data.images import read_image
-from fcis_tf.prediction.load import load_predictor
-from fcis_tf.prediction.predictor import Instances
-from fcis_tf.serving.client.client import Answer, Client, ImageError
+from fcis_tf.instances import Instances
+from fcis_tf.prediction.load import load
+from fcis_tf.serving.client.client import Client, ImageError
 
 HERE = Path(__file__).parent
 
 
-def difference(answer: Answer, live: Instances, ids: tuple[int, ...]) -> str:
+def difference(answer: Instances, live: Instances) -> str:
     """How an answer differs from the live model's, or ""."""
-    if answer.category_ids.tolist() != [ids[label - 1] for label in live.labels]:
+    if answer.category_ids != live.category_ids:
         return "labels differ"
     if np.abs(answer.boxes - live.boxes).max(initial=0) > 1e-3:
         return f"boxes differ by {np.abs(answer.boxes - live.boxes).max()} px"
@@ -42,7 +41,7 @@ def difference(answer: Answer, live: Instances, ids: tuple[int, ...]) -> str:
     return f"mask IoU {worst}" if worst < 0.999 else ""
 
 
-def live_answers(run: Path, base: Path, files: list[Path]) -> tuple[list[Instances], tuple]:
+def live_answers(run: Path, base: Path, files: list[Path]) -> list[Instances]:
     """What the run says with the configuration that was exported."""
     version = max(int(p.name) for p in base.iterdir() if p.name.isdecimal())
     exported = yaml.safe_load((base / str(version) / "assets.extra/config.yaml").read_text())
@@ -51,8 +50,7 @@ def live_answers(run: Path, base: Path, files: list[Path]) -> tuple[list[Instanc
         for section in ("data", "proposals", "predict")
         for key in exported[section]
     ]
-    predictor, labels = load_predictor(run, overrides)
-    return [predictor.image(read_image(file)) for file in files], labels.ids
+    return load(run, overrides).predict_image(files)
 
 
 def resident(pid: int) -> int:
@@ -63,8 +61,8 @@ def resident(pid: int) -> int:
 class Load:
     """The requests, and what came of them."""
 
-    def __init__(self, urls: tuple[str, str], files: list[bytes], live: list, ids: tuple) -> None:
-        self.files, self.live, self.ids = files, live, ids
+    def __init__(self, urls: tuple[str, str], files: list[bytes], live: list) -> None:
+        self.files, self.live = files, live
         self.bad, self.urls = bad_files(files[0]), urls
         self.clients = [Client(url, deadline=300) for url in urls]
         self.grpc_refusal = grpc_refusals(urls[1])
@@ -81,8 +79,8 @@ class Load:
             start = time.perf_counter()
             answer = client.detect_batch([self.files[place]])[0]
             took = time.perf_counter() - start
-            good = isinstance(answer, Answer)
-            fault = difference(answer, self.live[place], self.ids) if good else str(answer)
+            good = isinstance(answer, Instances)
+            fault = difference(answer, self.live[place]) if good else str(answer)
             self._count("good", fault, took)
             return
         kinds = (*FILE_FAULTS, *REQUEST_FAULTS)
@@ -121,14 +119,14 @@ def main() -> int:
     paths = sorted(options.images.glob("*.jpg"))[: options.distinct]
     if not paths:
         sys.exit(f"{options.images}: no *.jpg")
-    live, ids = live_answers(options.run, options.base, paths)
+    live = live_answers(options.run, options.base, paths)
     command = [sys.executable, str(HERE / "stand_in.py"), "--base", str(options.base)]
     command += ["--batching", str(options.base / "batching_parameters.txt")]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         ready = json.loads(server.stdout.readline())
         urls = (f"http://localhost:{ready['rest']}", f"grpc://localhost:{ready['grpc']}")
-        load = Load(urls, [path.read_bytes() for path in paths], live, ids)
+        load = Load(urls, [path.read_bytes() for path in paths], live)
         memory: list[int] = []
         start = time.perf_counter()
 

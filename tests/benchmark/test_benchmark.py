@@ -53,7 +53,7 @@ def test_stages_make_the_detections_of_prediction(passes):
     image = noise(64, 80)
     model = random_network(config(f"predict.iterations={passes}"), image)
     stages = prediction.Stages(model, image)
-    expected = Predictor(model).image(image)
+    expected = Predictor(model).predict_image(image)
     present = stages.detections.valid[0].numpy()
     assert present.sum() == len(expected.boxes) > 0
     np.testing.assert_allclose(stages.detections.boxes[0][present], expected.boxes, atol=1e-4)
@@ -67,7 +67,7 @@ def test_variants_differ_in_speed_only():
     model = random_network(config(), image)
     made = prediction.variants(model, rois=[12, 3])
     assert "12 ROIs" not in made  # that is what is configured
-    found = {name: predictor.image(image) for name, predictor in made.items()}
+    found = {name: predictor.predict_image(image) for name, predictor in made.items()}
     configured = found[prediction.CONFIGURED]
     np.testing.assert_allclose(found["stock operations"].boxes, configured.boxes, atol=1e-3)
     assert made["bfloat16"].model.precision == "bfloat16"

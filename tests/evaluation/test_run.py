@@ -6,9 +6,10 @@ import pytest
 
 from fcis_tf.config import load_config
 from fcis_tf.data.images import read_image
-from fcis_tf.data.records import load_labels, read_records
+from fcis_tf.data.records import read_records
 from fcis_tf.evaluation.run import detect_records, evaluate_model, record_images
-from fcis_tf.prediction.predictor import Instances
+from fcis_tf.instances import Instances
+from fcis_tf.labels import Labels
 from tests import fixtures
 
 
@@ -17,16 +18,14 @@ class Slow:
 
     config = load_config(None, [*fixtures.TINY, "predict.batch_size=2"])
 
-    def records(self, folder, labels):
+    labels = Labels(tuple(fixtures.NAMES), tuple(fixtures.NAMES.values()))
+
+    def records(self, folder):
         for number, record in enumerate(read_records(folder)):
             if number % 2 == 0:
                 time.sleep(0.05 if number else 1.0)
-            yield Instances(
-                np.zeros((0, 4), np.float32),
-                np.zeros(0, np.int32),
-                np.zeros(0, np.float32),
-                np.zeros((0, record.height, record.width), bool),
-            )
+            nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int32), np.zeros(0, np.float32)
+            yield Instances(record.height, record.width, *nothing, (), self.labels)
 
 
 @pytest.fixture
@@ -36,12 +35,11 @@ def folder(rng, tmp_path):
 
 
 def test_seconds_per_image_leave_the_first_batch_out(folder):
-    labels = load_labels(folder)
-    truth, found, speed = detect_records(Slow(), folder, labels)
+    truth, found, speed = detect_records(Slow(), folder)
     assert len(truth["images"]) == 5 and found == []
     assert 0.03 <= speed["seconds_per_image"] < 0.2  # 0.1 s for 3 images; 0.22 with the first batch
-    assert detect_records(Slow(), folder, labels, limit=2)[2] == {}
-    metrics, _ = evaluate_model(Slow(), folder, labels, limit=3)
+    assert detect_records(Slow(), folder, limit=2)[2] == {}
+    metrics, _ = evaluate_model(Slow(), folder, limit=3)
     assert metrics.images == 3 and metrics.mask["AP"] == 0.0 and metrics.boundary == {}
 
 

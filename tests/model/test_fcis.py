@@ -146,7 +146,7 @@ def test_whole_resnet_detects_in_graph_mode(rng):
     )
     net = FCIS.from_config(config)
     image = tf.constant(rng.normal(scale=60, size=(1, 131, 97, 3)), tf.float32)
-    found = tf.function(net.detect)(
+    found = tf.function(Detector([net]).detect)(
         image, tf.constant([[131.0, 97.0]]), tf.constant([0.5]), tf.constant([[262, 194]])
     )
     boxes = found.boxes[0].numpy()[found.valid[0].numpy()]

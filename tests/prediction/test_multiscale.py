@@ -6,7 +6,7 @@ from fcis_tf.data.pipeline import network_input
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 from fcis_tf.prediction.detector import Detector
-from fcis_tf.prediction.load import load_predictor
+from fcis_tf.prediction.load import load
 from fcis_tf.prediction.multiscale import MultiScale
 from fcis_tf.prediction.predictor import Predictor, resizing
 from fcis_tf.weights.weight_files import save_weights
@@ -31,8 +31,8 @@ def variant(model, *changes):
 
 
 def test_one_scale_is_plain_prediction_bit_for_bit(model, image):
-    plain = Predictor(model).image(image)
-    one = Predictor(variant(model, "predict.scales=[1.0]")).image(image)
+    plain = Predictor(model).predict_image(image)
+    one = Predictor(variant(model, "predict.scales=[1.0]")).predict_image(image)
     assert len(plain.labels) > 4
     for expected, found in zip(plain, one, strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -41,9 +41,9 @@ def test_one_scale_is_plain_prediction_bit_for_bit(model, image):
 def test_images_of_many_sizes_are_one_graph(model, rng):
     predictor = Predictor(variant(model, "predict.scales=[0.75,1.5]", "predict.scale_side=30"))
     for height in (50, 57, 64):
-        predictor.image(rng.integers(0, 256, (height, 70, 3), dtype=np.uint8))
+        predictor.predict_image(rng.integers(0, 256, (height, 70, 3), dtype=np.uint8))
     multi = predictor.multi_scale
-    graphs = (multi.propose, multi.read, multi.postprocess)
+    graphs = (multi.propose, multi.score_rois, multi.postprocess)
     assert [graph.experimental_get_tracing_count() for graph in graphs] == [1, 1, 1]
 
 
@@ -125,8 +125,8 @@ def test_an_ensemble_is_named_by_configuration(model, runs):
     """By runs, or by weights for the configuration of the first."""
     folder, second = runs
     names = f"{folder}/b,{folder}/a/best.weights.h5"
-    predictor, labels = load_predictor(folder / "a", [f"predict.ensemble=[{names}]"])
-    assert labels.names == ("x", "y", "z") and len(predictor.detector.members) == 3
+    predictor = load(folder / "a", [f"predict.ensemble=[{names}]"])
+    assert predictor.labels.names == ("x", "y", "z") and len(predictor.detector.members) == 3
     for member, expected in zip(predictor.detector.members, (model, second, model), strict=True):
         assert member.stride == expected.stride
         for found, weight in zip(member.get_weights(), expected.get_weights(), strict=True):
@@ -136,6 +136,6 @@ def test_an_ensemble_is_named_by_configuration(model, runs):
 def test_members_of_other_classes_are_refused(runs):
     folder, _ = runs
     with pytest.raises(FcisError, match="other has other classes"):
-        load_predictor(folder / "a", [f"predict.ensemble=[{folder}/other]"])
+        load(folder / "a", [f"predict.ensemble=[{folder}/other]"])
     with pytest.raises(FcisError, match="no such weights"):
-        load_predictor(folder / "a", ["predict.ensemble=[absent]"])
+        load(folder / "a", ["predict.ensemble=[absent]"])

@@ -3,11 +3,13 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from fcis_tf.errors import FcisError
-from fcis_tf.instances import cut_out
+from fcis_tf.labels import Labels
 from fcis_tf.prediction.predictor import Predictor
 from fcis_tf.prediction.tiles import merge
+from tests import fixtures
 from tests.prediction.test_detector import build
 
 
@@ -26,10 +28,10 @@ def picture(rng, height, width):
 
 
 def check_equal(found, expected):
-    assert [one.label for one in found] == [one.label for one in expected]
-    for one, other in zip(found, expected, strict=True):
-        assert one.score == pytest.approx(other.score, abs=1e-4)
-        np.testing.assert_allclose(one.box, other.box, atol=5e-3)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=5e-3)
+    for one, other in zip(found.cutouts, expected.cutouts, strict=True):
         whole = (0, 0, 200, 200)
         differing = np.count_nonzero(one.inside(whole) != other.inside(whole))
         assert differing <= 0.01 * np.count_nonzero(other.inside(whole)) + 1
@@ -50,15 +52,13 @@ def test_a_tiled_image_is_the_merged_windows_each_by_itself(rng, alone, tiled):
     image = picture(rng, 64, 150)
     parts = []
     for x in (0, 43, 86):
-        segments = cut_out(*alone.image(image[:, x : x + 64]))
-        parts.append(((0, x, 64, x + 64), [one.moved(0, x) for one in segments]))
-    expected = merge(parts, 64, 150)
-    (found,) = tiled.stream([image])
-    assert 8 < len(found) < sum(len(segments) for _, segments in parts)
+        parts.append(alone.predict_image(image[:, x : x + 64]).moved(0, x, 64, 150))
+    expected = merge([(0, x, 64, x + 64) for x in (0, 43, 86)], parts)
+    found = tiled.predict_image(image)
+    assert 8 < len(found) < sum(len(part) for part in parts)
     check_equal(found, expected)
-    instances = tiled.image(image)
-    assert instances.masks.shape == (len(found), 64, 150)
-    check_equal(cut_out(*instances), expected)
+    assert found.masks.shape == (len(found), 64, 150)
+    np.testing.assert_array_equal(found.image, image)
 
 
 def test_windows_have_the_scale_of_a_full_one(rng, model, tiled):
@@ -82,15 +82,46 @@ def test_a_stream_keeps_its_order_and_reads_no_further_than_a_batch(rng, alone, 
     found = tiled.stream(watched())
     first = next(found)
     assert taken == [0, 1]
-    for image, segments in zip(images, itertools.chain([first], found), strict=True):
-        if image.shape[1] <= 64:
-            check_equal(segments, cut_out(*alone.image(image)))
-        else:
-            check_equal(segments, cut_out(*tiled.image(image)))
+    for image, instances in zip(images, itertools.chain([first], found), strict=True):
+        by_itself = alone if image.shape[1] <= 64 else tiled
+        check_equal(instances, by_itself.predict_image(image))
 
 
 @pytest.mark.parametrize("image", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3))])
 def test_what_is_not_an_rgb_image_is_refused(alone, image):
-    for ask in (alone.image, lambda one: next(alone.stream([one]))):
+    for predict in (alone.predict_image, lambda one: next(alone.stream([one]))):
         with pytest.raises(FcisError, match=r"expected uint8 \(H, W, 3\) RGB, found"):
-            ask(image)
+            predict(image)
+
+
+def test_files_bytes_and_arrays_lists_and_iterators(rng, alone, tmp_path):
+    image = picture(rng, 50, 60)
+    file = tmp_path / "a.png"
+    file.write_bytes(fixtures.encode_image(image))
+    expected = alone.predict_image(image)
+    sources = [file, str(file), file.read_bytes(), image]
+    for source in sources:
+        check_equal(alone.predict_image(source), expected)
+    found = alone.predict_image(sources)
+    assert isinstance(found, list) and len(found) == 4
+    lazy = alone.predict_image(iter(sources))
+    check_equal(next(lazy), expected)
+    with pytest.raises(FcisError, match="no such file"):
+        alone.predict_image(tmp_path / "absent.png")
+    with pytest.raises(FcisError, match="image: not a readable image"):
+        alone.predict_image(b"text")
+
+
+def test_image_files_are_turned_as_their_exif_orientation_says(rng, alone):
+    image = picture(rng, 50, 60)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = fixtures.encode_image(image, "PNG", exif=exif.tobytes())
+    upright = alone.predict_image(np.rot90(image, -1).copy())
+    check_equal(alone.predict_image(file), upright)
+    check_equal(alone.predict_image(file, upright=False), alone.predict_image(image))
+
+
+def test_labels_of_another_number_are_refused(model):
+    with pytest.raises(FcisError, match="expected 3 classes as the network has, found 1"):
+        Predictor(model, labels=Labels((1,), ("a",)))

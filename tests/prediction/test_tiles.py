@@ -1,13 +1,24 @@
-"""Tiles are judged by a finder that cannot err: every grey level of a picture is an instance."""
+"""Tiles are tested with a finder that cannot err: every grey level of a picture is an instance."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from fcis_tf.instances import Segment, cut_out
+from fcis_tf.cutouts import CutOut, cut_out
+from fcis_tf.instances import Instances
+from fcis_tf.labels import Labels
 from fcis_tf.prediction.tiles import detect_tiled, merge, windows
 from tests import fixtures
+
+CLASSES = Labels((1, 2, 3), ("a", "b", "c"))
+
+
+def instances(boxes, labels, scores, masks, height, width):
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    cutouts = tuple(cut_out(mask, box) for mask, box in zip(masks, boxes, strict=True))
+    columns = np.array(labels, np.int32), np.array(scores, np.float32)
+    return Instances(height, width, boxes, *columns, cutouts, CLASSES)
 
 
 def find(images):
@@ -15,10 +26,10 @@ def find(images):
     for image in images:
         levels = [level for level in np.unique(image) if level]
         masks = np.array([image[..., 0] == level for level in levels], bool)
-        boxes = np.array([fixtures.tight_box(mask) for mask in masks], np.float32).reshape(-1, 4)
-        labels = np.array([1 + level % 3 for level in levels], np.int32)
-        scores = np.array([level / 256 for level in levels])
-        yield cut_out(boxes, labels, scores, masks.reshape(-1, *image.shape[:2]))
+        boxes = [fixtures.tight_box(mask) for mask in masks]
+        labels = [1 + level % 3 for level in levels]
+        scores = [level / 256 for level in levels]
+        yield instances(boxes, labels, scores, masks, *image.shape[:2])
 
 
 def picture(rng, height, width, count, largest):
@@ -47,52 +58,65 @@ def test_windows_of_one_size_cover_the_image_and_overlap(size, overlap):
 def test_tiles_give_what_the_whole_image_gives(rng, largest):
     """Also instances of several windows' size, in pieces that others cover."""
     image = picture(rng, 260, 310, 40, largest)
-    expected = sorted(next(find([image])), key=lambda one: -one.score)
+    expected = next(find([image]))
+    expected = expected[np.argsort(-expected.scores, kind="stable")]
     found = detect_tiled(find, image, side=96, overlap=24)
-    assert [(one.label, one.score) for one in found] == [(o.label, o.score) for o in expected]
-    whole = (0, 0, 260, 310)
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one.inside(whole), other.inside(whole))
-        assert one.box == other.box
+    check_equal(found, expected)
+
+
+def check_equal(found, expected):
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    np.testing.assert_array_equal(found.boxes, expected.boxes)
+    np.testing.assert_array_equal(found.masks, expected.masks)
 
 
 def square(label, score, y0, x0, y1, x1):
-    return Segment(label, score, (y0, x0, y1, x1), (y0, x0), np.ones((y1 - y0, x1 - x0), bool))
+    """One instance whose mask fills its box, in an image of 50 x 100."""
+    mask = CutOut(y0, x0, np.ones((y1 - y0, x1 - x0), bool))
+    columns = np.array([label], np.int32), np.array([score], np.float32)
+    box = np.array([[y0, x0, y1, x1]], np.float32)
+    return Instances(50, 100, box, *columns, (mask,), CLASSES)
 
 
+NONE = square(1, 0.5, 0, 0, 1, 1)[:0]
 LEFT, RIGHT = (0, 0, 50, 60), (0, 40, 50, 100)
+
+
+def merged(left, right):
+    return merge([LEFT, RIGHT], [left, right])
 
 
 def test_the_better_of_two_whole_views_stays():
     one, two = square(1, 0.7, 10, 45, 20, 55), square(1, 0.8, 10, 45, 21, 55)
-    assert merge([(LEFT, [one]), (RIGHT, [two])], 50, 100) == [two]
+    check_equal(merged(one, two), two)
 
 
 def test_a_whole_view_is_preferred_to_a_better_scored_cut_one():
     cut, whole = square(1, 0.9, 10, 45, 20, 60), square(1, 0.6, 10, 45, 20, 70)
-    assert merge([(LEFT, [cut]), (RIGHT, [whole])], 50, 100) == [whole]
+    check_equal(merged(cut, whole), whole)
 
 
 def test_views_that_disagree_stay_apart():
-    """Another class, or masks that hardly overlap where both look."""
+    """Another class, or masks that hardly overlap that both windows show."""
     left = square(1, 0.9, 10, 20, 20, 60)
     for other in (square(2, 0.8, 10, 40, 20, 80), square(1, 0.8, 18, 40, 40, 80)):
-        assert len(merge([(LEFT, [left]), (RIGHT, [other])], 50, 100)) == 2
+        assert len(merged(left, other)) == 2
 
 
 def test_a_cut_sliver_that_its_neighbour_would_show_whole_is_dropped():
     sliver = square(1, 0.9, 10, 56, 20, 60)
-    assert merge([(LEFT, [sliver]), (RIGHT, [])], 50, 100) == []
+    assert len(merged(sliver, NONE)) == 0
     whole = square(1, 0.5, 10, 56, 40, 90)
-    assert merge([(LEFT, [sliver]), (RIGHT, [whole])], 50, 100) == [whole]
+    check_equal(merged(sliver, whole), whole)
     # At the border of the image nothing is cut.
     edge = square(1, 0.9, 0, 90, 20, 100)
-    assert merge([(LEFT, []), (RIGHT, [edge])], 50, 100) == [edge]
+    check_equal(merged(NONE, edge), edge)
 
 
-def test_an_instance_that_all_windows_cut_is_united():
+def test_an_instance_that_all_windows_cut_is_joined():
     left, right = square(1, 0.6, 10, 5, 20, 60), square(1, 0.9, 9, 40, 21, 95)
-    (found,) = merge([(LEFT, [left]), (RIGHT, [right])], 50, 100)
-    assert (found.label, found.score, found.box) == (1, 0.9, (9, 5, 21, 95))
-    expected = left.inside((0, 0, 50, 100)) | right.inside((0, 0, 50, 100))
-    np.testing.assert_array_equal(found.inside((0, 0, 50, 100)), expected)
+    found = merged(left, right)
+    assert found.labels.tolist() == [1] and found.boxes.tolist() == [[9, 5, 21, 95]]
+    assert found.scores[0] == np.float32(0.9)
+    np.testing.assert_array_equal(found.masks, left.masks | right.masks)

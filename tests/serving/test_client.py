@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 
 from fcis_tf.errors import FcisError
+from fcis_tf.instances import Instances
 from fcis_tf.prediction.load import load_run
+from fcis_tf.prediction.output import OutputOptions
 from fcis_tf.prediction.predictor import Predictor
-from fcis_tf.serving.client.client import Answer, Client, ImageError
+from fcis_tf.serving.client.client import Client, ImageError
 from fcis_tf.serving.client.remote import predict_remotely
 from tests import fixtures
 from tests.serving.conftest import ENVIRONMENT, SCRIPTS
@@ -25,23 +27,20 @@ from bad_requests import REQUEST_FAULTS, grpc_refusals, rest_refusal
 @pytest.fixture(scope="module")
 def live(exported):
     _, labels, model = load_run(exported.run)
-    predictor = Predictor(model)
-    return [predictor.image(image) for image in exported.images], labels
+    return Predictor(model, labels=labels).predict_image(exported.images)
 
 
 @pytest.mark.parametrize("way", ["rest", "grpc"])
 def test_answers_are_those_of_the_run(exported, stand_in, live, way):
-    wanted, labels = live
-    with Client(stand_in[way]) as client:
+    with Client(stand_in[way], labels=live[0].classes) as client:
         many = list(client.stream(enumerate(exported.files * 3)))
     assert [key for key, _ in many] == list(range(9))
     for key, answer in many:
-        expected = wanted[key % 3]
-        assert isinstance(answer, Answer)
+        expected = live[key % 3]
+        assert isinstance(answer, Instances)
         assert (answer.height, answer.width) == exported.images[key % 3].shape[:2]
         np.testing.assert_allclose(answer.boxes, expected.boxes, atol=1e-3)
-        raw = [labels.ids[n - 1] for n in expected.labels]
-        np.testing.assert_array_equal(answer.category_ids, raw)
+        assert answer.category_ids == expected.category_ids and answer.names == expected.names
         np.testing.assert_allclose(answer.scores, expected.scores, atol=1e-5)
         np.testing.assert_array_equal(answer.masks, expected.masks)
 
@@ -50,7 +49,7 @@ def test_answers_are_those_of_the_run(exported, stand_in, live, way):
 def test_a_bad_file_is_its_own_fault_and_a_bad_request_too(exported, stand_in, way):
     with Client(stand_in[way]) as client:
         good, bad = client.detect_batch([exported.files[0], b"text"])
-        assert isinstance(good, Answer) and isinstance(bad, ImageError)
+        assert isinstance(good, Instances) and isinstance(bad, ImageError)
         with pytest.raises(ImageError, match="image 0: an empty file"):
             client.detect(b"")
         with pytest.raises(FcisError, match="files: expected at least one image"):
@@ -204,7 +203,7 @@ def test_a_folder_by_a_server_is_written_and_its_bad_file_named(exported, stand_
     (source / "bitmap.bmp").write_bytes(fixtures.encode_image(exported.images[1], "BMP"))
     (source / "bad.jpg").write_bytes(b"text")
     with pytest.raises(FcisError, match=r"bad\.jpg: neither JPEG nor PNG; the other images are in"):
-        predict_remotely(stand_in["rest"], [source], out, score=0.0, label_maps=True)
+        predict_remotely(stand_in["rest"], [source], out, OutputOptions(0.0, label_maps=True))
     names = ["bitmap.png", "bitmap_labels.png", "predictions.json"]
     assert sorted(p.name for p in out.iterdir()) == [*names, "turned.png", "turned_labels.png"]
     height, width = exported.images[0].shape[:2]
@@ -232,17 +231,8 @@ def test_the_load_test_finds_nothing_wrong(exported, tmp_path):
     assert report["memory_growth"] < 0.2
 
 
-def test_masks_are_put_where_their_windows_are():
-    crop = np.array([[True, False, True]])
-    answer = Answer(
-        3,
-        5,
-        np.zeros((1, 4), np.float32),
-        np.array([1], np.int32),
-        np.array([0.5], np.float32),
-        np.array([[1, 2, 2, 5]], np.int32),
-        (crop,),
-    )
-    wanted = np.zeros((1, 3, 5), bool)
-    wanted[0, 1, [2, 4]] = True
-    np.testing.assert_array_equal(answer.masks, wanted)
+def test_classes_without_labels_are_named_by_their_ids(exported, stand_in, live):
+    with Client(stand_in["rest"]) as client:
+        found = client.detect(exported.files[0])
+    assert found.category_ids == live[0].category_ids
+    assert found.names == [f"category {i}" for i in live[0].category_ids]

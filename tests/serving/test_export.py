@@ -42,8 +42,7 @@ def signatures(exported):
 def live(exported):
     """What the run itself says of each image."""
     _, _, model = load_run(exported.run)
-    predictor = Predictor(model)
-    return [predictor.image(image) for image in exported.images]
+    return Predictor(model).predict_image(exported.images)
 
 
 def test_a_process_without_the_package_gets_the_same_detections(exported, live, tmp_path):
@@ -207,7 +206,7 @@ def test_options_change_what_is_exported(exported, tmp_path):
     assert found["detection_scores"].shape == (1, 2)
     _, _, model = load_run(exported.run, options)
     with Image.open(io.BytesIO(file)) as image:
-        wanted = Predictor(model).image(np.asarray(image))
+        wanted = Predictor(model).predict_image(np.asarray(image))
     count = int(found["num_detections"][0])
     assert count == len(wanted.scores)
     np.testing.assert_allclose(found["detection_scores"][0, :count], wanted.scores, atol=1e-4)

@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from fcis_tf.config import load_config
 from fcis_tf.errors import FcisError
-from fcis_tf.evaluation.run import evaluate_run
-from fcis_tf.prediction.draw import draw_predictions
+from fcis_tf.evaluation.run import evaluate
 from fcis_tf.prediction.load import load_run
+from fcis_tf.prediction.output import OutputOptions
+from fcis_tf.prediction.predict_files import predict_files
 from fcis_tf.training import loop, step
 from fcis_tf.training.logger import read_lines
 from fcis_tf.training.stopping import Stopped
@@ -69,13 +70,13 @@ def finished(records, tmp_path_factory):
 def test_a_run_directory_is_enough_for_what_follows(finished, tmp_path):
     run, metrics = finished
     assert metrics == json.loads((run / "metrics.json").read_text()) and metrics["step"] == 6
-    again = evaluate_run(run)
+    again = evaluate(run)
     assert again.to_dict()["mask"] == pytest.approx(metrics["mask"], abs=1e-6)
     assert json.loads((run / "evaluation" / "metrics.json").read_text())["images"] == 4
     rng = np.random.default_rng(5)
     picture = fixtures.encode_image(rng.integers(0, 256, (70, 50, 3), dtype=np.uint8), "JPEG")
     (tmp_path / "a.jpg").write_bytes(picture)
-    written = draw_predictions(run, [tmp_path], tmp_path / "out", score=0.0, score_maps=True)
+    written = predict_files(run, [tmp_path], tmp_path / "out", OutputOptions(0.0, score_maps=True))
     assert sorted(p.name for p in written) == ["a.png", "a_score_maps.png"]
     found = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert all(row["image_id"] == "a.jpg" and row["category_id"] in fixtures.NAMES for row in found)
@@ -177,7 +178,7 @@ def test_a_training_starts_from_given_weights(finished, records, tmp_path):
     metrics = loop.train(config, tmp_path / "run", strategy=one_device())
     for a, b in zip(weights(tmp_path / "run"), weights(finished[0]), strict=True):
         np.testing.assert_array_equal(a, b)
-    again = evaluate_run(finished[0], overrides=["parity=released"], out=tmp_path)
+    again = evaluate(finished[0], overrides=["parity=released"], out=tmp_path)
     assert again.mask == pytest.approx(metrics["mask"], abs=1e-6)
     missing = configure(records, "train.init=nowhere.params", "train.steps=1")
     with pytest.raises(FcisError, match=r"nowhere\.params: no such weights"):

@@ -1,8 +1,8 @@
 """A client of TensorFlow Serving, over REST or gRPC, that needs no TensorFlow.
 
     with Client("http://localhost:8501") as client:
-        answer = client.detect(Path("image.jpg").read_bytes())
-        answer.boxes, answer.category_ids, answer.scores, answer.masks
+        found = client.detect(Path("image.jpg").read_bytes())
+        found.boxes, found.names, found.scores, found.masks
 
 The model is one of `fcis export`; its signature "compact" sends masks as PNG.
 """
@@ -11,16 +11,18 @@ import io
 import random
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
+from fcis_tf.cutouts import CutOut
 from fcis_tf.errors import FcisError
+from fcis_tf.instances import Instances
+from fcis_tf.labels import Labels
 from fcis_tf.serving.client.transport import Outputs, Unavailable, connect
 
 Key = TypeVar("Key")
@@ -31,27 +33,6 @@ class ImageError(FcisError):
     """The server could not read this image; the others of its request are answered."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What was found in one image, best first, in its pixels, as `fcis export` turned them."""
-
-    height: int
-    width: int
-    boxes: np.ndarray  # (n, 4) float32 (y0, x0, y1, x1), half-open
-    category_ids: np.ndarray  # (n,) int32, raw ids of labels.json
-    scores: np.ndarray  # (n,) float32
-    windows: np.ndarray  # (n, 4) int32 (y0, x0, y1, x1), the pixels that `crops` cover
-    crops: tuple[np.ndarray, ...]  # n of (h, w) bool
-
-    @property
-    def masks(self) -> np.ndarray:
-        """(n, height, width) bool."""
-        full = np.zeros((len(self.crops), self.height, self.width), bool)
-        for canvas, (y0, x0, y1, x1), crop in zip(full, self.windows, self.crops, strict=True):
-            canvas[y0:y1, x0:x1] = crop
-        return full
-
-
 class Client:
     """Asks one model of one server; threads may share it.
 
@@ -59,6 +40,8 @@ class Client:
         url: ``http[s]://HOST:PORT`` for REST (TensorFlow Serving: 8501) or ``grpc[s]://HOST:PORT``
             for gRPC (8500), which needs grpcio.
         model: name of the model on the server.
+        labels: the classes; by default those of an answer are "category 7" and so on, after the
+            category ids that the server sends.
         deadline: seconds for a request, with all its attempts.
         batch_size: images that `stream` puts into a request.
         in_flight: requests that `stream` has under way at a time.
@@ -72,11 +55,12 @@ class Client:
         url: str,
         *,
         model: str = "fcis",
+        labels: Labels | None = None,
         deadline: float = 60.0,
         batch_size: int = 4,
         in_flight: int = 4,
     ) -> None:
-        self.url, self.deadline = url, deadline
+        self.url, self.labels, self.deadline = url, labels, deadline
         self.batch_size, self.in_flight = batch_size, in_flight
         self._transport = connect(url, model)
 
@@ -95,7 +79,7 @@ class Client:
         """Close the connections."""
         self._transport.close()
 
-    def detect(self, file: bytes) -> Answer:
+    def detect(self, file: bytes) -> Instances:
         """What is in one JPEG or PNG file.
 
         Raises:
@@ -107,7 +91,7 @@ class Client:
             raise answer
         return answer
 
-    def detect_batch(self, files: list[bytes]) -> list[Answer | ImageError]:
+    def detect_batch(self, files: list[bytes]) -> list[Instances | ImageError]:
         """The same for several files in one request; a bad one gets an error in its place.
 
         Raises:
@@ -117,7 +101,7 @@ class Client:
             raise FcisError("files: expected at least one image, found none")
         outputs = self._ask(files)
         try:
-            return [_answer(outputs, place) for place in range(len(files))]
+            return [self._instances(outputs, place) for place in range(len(files))]
         except (KeyError, IndexError, OSError, ValueError) as fault:
             raise FcisError(
                 f"{self.url}: not the answer of a model of `fcis export` "
@@ -126,8 +110,8 @@ class Client:
 
     def stream(
         self, files: Iterable[tuple[Key, bytes]]
-    ) -> Iterator[tuple[Key, Answer | ImageError]]:
-        """Answers of many (key, file) pairs, in order, several requests under way at a time.
+    ) -> Iterator[tuple[Key, Instances | ImageError]]:
+        """Instancess of many (key, file) pairs, in order, several requests under way at a time.
 
         No more than ``batch_size * in_flight`` files are in memory.
 
@@ -136,7 +120,7 @@ class Client:
         """
         pending: deque[tuple[list[Key], Future]] = deque()
 
-        def finished() -> Iterator[tuple[Key, Answer | ImageError]]:
+        def finished() -> Iterator[tuple[Key, Instances | ImageError]]:
             keys, answers = pending.popleft()
             yield from zip(keys, answers.result(), strict=True)
 
@@ -174,37 +158,48 @@ class Client:
                 time.sleep(rest)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
+    def _instances(self, outputs: Outputs, place: int) -> Instances | ImageError:
+        fault = outputs["image_error"][place]
+        if fault:
+            return ImageError(f"image {place}: {_text(fault)}")
+        count = int(outputs["num_detections"][place])
+        height, width = (int(side) for side in outputs["image_size"][place])
+        boxes = np.asarray(outputs["detection_boxes"][place][:count], np.float32).reshape(-1, 4)
+        windows = np.asarray(outputs["detection_windows"][place][:count], np.int32).reshape(-1, 4)
+        files = outputs["detection_masks_png_bytes"][place][:count]
+        ids = np.asarray(outputs["detection_classes"][place][:count], np.int32).tolist()
+        classes = _classes(ids, self.labels)
+        return Instances(
+            height,
+            width,
+            boxes * np.array([height, width, height, width], np.float32),
+            np.array([classes.ids.index(i) + 1 for i in ids], np.int32),
+            np.asarray(outputs["detection_scores"][place][:count], np.float32),
+            tuple(_cutout(file, window) for file, window in zip(files, windows, strict=True)),
+            classes,
+        )
 
-def _answer(outputs: Outputs, place: int) -> Answer | ImageError:
-    fault = outputs["image_error"][place]
-    if fault:
-        return ImageError(f"image {place}: {_text(fault)}")
-    count = int(outputs["num_detections"][place])
-    height, width = (int(side) for side in outputs["image_size"][place])
-    boxes = np.asarray(outputs["detection_boxes"][place][:count], np.float32).reshape(-1, 4)
-    windows = np.asarray(outputs["detection_windows"][place][:count], np.int32).reshape(-1, 4)
-    files = outputs["detection_masks_png_bytes"][place][:count]
-    crops = [_crop(file, window) for file, window in zip(files, windows, strict=True)]
-    return Answer(
-        height,
-        width,
-        boxes * np.array([height, width, height, width], np.float32),
-        np.asarray(outputs["detection_classes"][place][:count], np.int32),
-        np.asarray(outputs["detection_scores"][place][:count], np.float32),
-        windows,
-        tuple(crops),
-    )
+
+def _classes(ids: Sequence[int], labels: Labels | None) -> Labels:
+    """`labels`, with an entry "category 7" for each of the ids that it lacks."""
+    known = dict(zip(labels.ids, labels.names, strict=True)) if labels else {}
+    if labels and set(ids) <= set(known):
+        return labels
+    used = tuple(sorted(set(ids) | set(known)))
+    return Labels(used, tuple(known.get(i, f"category {i}") for i in used))
 
 
-def _crop(file: bytes, window: np.ndarray) -> np.ndarray:
-    height, width = window[2:] - window[:2]
+def _cutout(file: bytes, window: np.ndarray) -> CutOut:
+    """The mask of a PNG file in a window (4,) int32 of the image; an empty file has no pixel."""
+    top, left, bottom, right = window.tolist()
+    shape = (bottom - top, right - left)
     if not file:
-        return np.zeros((height, width), bool)
+        return CutOut(top, left, np.zeros(shape, bool))
     with Image.open(io.BytesIO(file)) as image:
         mask = np.asarray(image) > 0
-    if mask.shape != (height, width):
-        raise ValueError(f"a mask of {mask.shape} pixels in a window of {(height, width)}")
-    return mask
+    if mask.shape != shape:
+        raise ValueError(f"a mask of {mask.shape} pixels in a window of {shape}")
+    return CutOut(top, left, mask)
 
 
 def _text(value: str | bytes) -> str:

@@ -8,16 +8,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from fcis_tf import drawing
 from fcis_tf.data.images import read_image, to_rgb
 from fcis_tf.errors import FcisError
-from fcis_tf.files import write_json
-from fcis_tf.instances import Segment, label_map, results
-from fcis_tf.labels import Labels
-from fcis_tf.overlay import draw_segments
-from fcis_tf.prediction.inputs import find_files
+from fcis_tf.instances import Instances
+from fcis_tf.prediction.inputs import Picture, find_files
+from fcis_tf.prediction.output import OutputFolder, OutputOptions
 from fcis_tf.prediction.video import is_video
-from fcis_tf.serving.client.client import Answer, Client
+from fcis_tf.serving.client.client import Client, ImageError
 
 AS_THEY_ARE = (b"\xff\xd8\xff", b"\x89PNG")  # how the files begin that a server takes
 NAMED_SO = (".jpg", ".jpeg", ".png")  # whatever they hold, the server says what is wrong with it
@@ -25,18 +22,15 @@ NAMED_SO = (".jpg", ".jpeg", ".png")  # whatever they hold, the server says what
 
 def predict_remotely(
     url: str,
-    paths: Sequence[Path],
-    out: Path,
+    paths: Sequence[str | Path],
+    out: str | Path,
+    options: OutputOptions | None = None,
     *,
-    labels: Labels | None = None,
-    score: float = 0.5,
-    pictures: bool = True,
-    label_maps: bool = False,
     limit: int | None = None,
     progress: Any = None,
     **connection: Any,
 ) -> list[Path]:
-    """As `draw.draw_predictions`, of a model behind `url`; returns the pictures written to `out`.
+    """As `predict_files`, of a model behind `url`; returns the pictures written to `out`.
 
     Files other than JPEG and PNG are sent as PNG. An image that the server cannot read does not
     keep the others from being written.
@@ -44,11 +38,8 @@ def predict_remotely(
     Args:
         url: as `Client` takes it.
         paths: images, folders and patterns; no videos.
-        out: folder.
-        labels: names of the classes; without them pictures show category ids.
-        score: least score of what is shown; ``predictions.json`` holds all.
-        pictures: draw instances over each image.
-        label_maps: write a 16-bit PNG of instance numbers for each image.
+        out: folder; ``predictions.json`` in it gets the COCO results of all instances.
+        options: what else is written; by default pictures. Score maps are not to be had.
         limit: only so many images.
         progress: called with (done, total) images.
         **connection: keyword values of `Client`.
@@ -57,36 +48,27 @@ def predict_remotely(
         FcisError: a path that is wrong, a server that does not answer or, after everything is
             written, images that could not be read.
     """
-    files = find_files(paths)[:limit]
+    files = find_files([Path(path) for path in paths])[:limit]
     for file in files:
         if is_video(file):
             raise FcisError(f"{file}: a server takes images; predict videos with --run")
-    out.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-    found: list[dict] = []
     faults: list[str] = []
-    with Client(url, **connection) as client:
+    with (
+        OutputFolder(Path(out), options or OutputOptions()) as folder,
+        Client(url, **connection) as client,
+    ):
         answers = client.stream(_uploads(files))
-        for done, ((file, upload), answer) in enumerate(answers, start=1):
+        for done, ((file, upload), found) in enumerate(answers, start=1):
+            if isinstance(found, ImageError):
+                faults.append(f"{file}: {str(found).partition(': ')[2]}")
+            else:
+                folder.write(Picture(file, None, _pixels(upload, found)), found)
             if progress:
                 progress(done, len(files))
-            if not isinstance(answer, Answer):
-                faults.append(f"{file}: {str(answer).partition(': ')[2]}")
-                continue
-            segments, names = _segments(answer, labels)
-            found += results(file.name, segments, answer.height, answer.width, names)
-            shown = [one for one in segments if one.score >= score]
-            if pictures:
-                written.append(out / f"{file.stem}.png")
-                drawing.save_png(written[-1], draw_segments(_pixels(upload, answer), shown, names))
-            if label_maps:
-                written.append(out / f"{file.stem}_labels.png")
-                drawing.save_png(written[-1], label_map(shown, answer.height, answer.width))
-    write_json(out / "predictions.json", found, indent=None)
     if faults:
         others = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
         raise FcisError(f"{faults[0]}{others}; the other images are in {out}")
-    return written
+    return folder.written
 
 
 def _uploads(files: Sequence[Path]) -> Iterator[tuple[tuple[Path, bytes], bytes]]:
@@ -99,31 +81,9 @@ def _uploads(files: Sequence[Path]) -> Iterator[tuple[tuple[Path, bytes], bytes]
         yield (file, upload), upload
 
 
-def _segments(answer: Answer, labels: Labels | None) -> tuple[list[Segment], Labels]:
-    """Segments with labels 1..C, and the labels they refer to."""
-    ids = answer.category_ids.tolist()
-    known = labels.ids if labels else ()
-    if labels is None or not set(ids) <= set(known):
-        used = tuple(sorted(set(ids) | set(known)))
-        names = dict(zip(known, labels.names, strict=True)) if labels else {}
-        labels = Labels(used, tuple(names.get(i, f"category {i}") for i in used))
-    segments = [
-        Segment(labels.ids.index(i) + 1, score, tuple(box), (top, left), crop)
-        for i, score, box, (top, left, *_), crop in zip(
-            ids,
-            answer.scores.tolist(),
-            answer.boxes.tolist(),
-            answer.windows.tolist(),
-            answer.crops,
-            strict=True,
-        )
-    ]
-    return segments, labels
-
-
-def _pixels(upload: bytes, answer: Answer) -> np.ndarray:
+def _pixels(upload: bytes, found: Instances) -> np.ndarray:
     """The image as the server saw it: upright, unless only the stored one has that size."""
     with Image.open(io.BytesIO(upload)) as image:
         upright = ImageOps.exif_transpose(image) if upload.startswith(AS_THEY_ARE[0]) else image
-        fits = upright.size == (answer.width, answer.height)
+        fits = upright.size == (found.width, found.height)
         return np.asarray(to_rgb(upright if fits else image))

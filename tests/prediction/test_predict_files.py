@@ -9,7 +9,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from fcis_tf.labels import Labels
-from fcis_tf.prediction.draw import draw_predictions
+from fcis_tf.prediction.output import OutputOptions
+from fcis_tf.prediction.predict_files import predict_files
 from fcis_tf.prediction.video import read_frames
 from fcis_tf.weights.weight_files import save_weights
 from tests.prediction.test_detector import build
@@ -33,12 +34,11 @@ def written(tmp_path_factory):
         pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(source / f"{name}.png")
     write(source / "film.mp4", frames(3))
-    files = draw_predictions(
+    files = predict_files(
         run,
         [source],
         folder / "out",
-        score=SCORE,
-        label_maps=True,
+        OutputOptions(SCORE, label_maps=True),
         overrides=["predict.tile=100", "predict.tile_overlap=30", "predict.batch_size=2"],
     )
     return files, folder / "out", source
@@ -79,7 +79,7 @@ def test_a_tiled_image_is_wholly_predicted(written):
 def test_only_what_is_asked_for(written, tmp_path):
     _, out, source = written
     run = source.parent / "run"
-    files = draw_predictions(run, [source / "*.png"], tmp_path, pictures=False, limit=1)
+    files = predict_files(run, [source / "*.png"], tmp_path, OutputOptions(pictures=False), limit=1)
     assert files == [] and [file.name for file in tmp_path.iterdir()] == ["predictions.json"]
     rows = json.loads((tmp_path / "predictions.json").read_text())
     expected = json.loads((out / "predictions.json").read_text())
