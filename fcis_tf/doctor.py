@@ -9,6 +9,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 
 from fcis_tf import __version__
+from fcis_tf.allocator import keep_freed_memory
 from fcis_tf.tf_logging import import_tensorflow
 
 SUPPORTED = {
@@ -52,6 +53,7 @@ def _checks() -> dict[str, Callable[[], tuple[str, str]]]:
         "coco metrics": lambda: _version("faster-coco-eval"),
         "processor": _processor,
         "machine": _machine,
+        "allocator": lambda: ("ok", keep_freed_memory()),
         "devices": _devices,
         "arithmetic": _arithmetic,
         "assembly": _assembly,

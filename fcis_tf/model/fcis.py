@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from fcis_tf.allocator import keep_freed_memory
 from fcis_tf.config import Config, ModelConfig, PredictConfig, ProposalConfig
 from fcis_tf.errors import FcisError
 from fcis_tf.geometry import boxes as box_ops
@@ -44,6 +45,7 @@ class FCIS(keras.Model):
         ops: str = "auto",
         **options: Any,
     ) -> None:
+        keep_freed_memory()  # every verb and every test that computes anything passes here
         dtype = "float32" if precision == "float32" else f"mixed_{precision}"
         super().__init__(dtype=dtype, **options)
         if model.classes is None:
