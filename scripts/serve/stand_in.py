@@ -16,6 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from fcis_tf.allocator import keep_freed_memory
+
+del sys.path[0]
 # The model must not need what it was made with: importing these fails from here on.
 sys.modules |= dict.fromkeys(("keras", "tf_keras", "fcis_tf"))
 
@@ -99,6 +103,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="of gRPC; 0 takes a free one")
     parser.add_argument("--rest-port", type=int, default=0, help="of REST; 0 takes a free one")
     options = parser.parse_args()
+    keep_freed_memory()
     model = Model(options.name, options.base, options.batching)
     rest = Server(model, options.rest_port)
     limits = [(f"grpc.max_{way}_message_length", MESSAGE_LIMIT) for way in ("receive", "send")]
