@@ -81,6 +81,22 @@ class Heads(NamedTuple):
     mask_logits: Tensor  # (B, N, p, p, 2) outside, inside, of one class per ROI
 
 
+class ImageInfo(NamedTuple):
+    """How large the images of a batch are, in the network and in their files."""
+
+    size: Tensor  # (B, 2) float32 height and width in network pixels, without padding
+    scale: Tensor  # (B,) float32 network pixels per original pixel
+    original_size: Tensor  # (B, 2) int32 height and width in original pixels
+
+
+class Candidates(NamedTuple):
+    """The ROIs of all passes and what was read of them."""
+
+    rois: Tensor  # (B, N, 4) in network pixels
+    valid: Tensor  # (B, N) bool
+    heads: Heads
+
+
 class Detections(NamedTuple):
     """The instances of each image, best first. `masks` are votes in the frame of `boxes`."""
 

@@ -10,13 +10,15 @@ from fcis_tf.benchmark.network import as_predicted
 from fcis_tf.benchmark.timing import Seconds, take_turns
 from fcis_tf.config import Config
 from fcis_tf.data.pipeline import network_input
-from fcis_tf.geometry.paste import paste_masks
+from fcis_tf.geometry.paste import paste_cutouts
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.fold import fold
 from fcis_tf.ops.library import use_custom
+from fcis_tf.prediction.postprocess import in_original_pixels
 from fcis_tf.prediction.predictor import Predictor, resizing
-from fcis_tf.prediction.voting import suppress, vote
-from fcis_tf.structures import Detections, Heads, Maps
+from fcis_tf.prediction.suppression import suppress
+from fcis_tf.prediction.voting import vote
+from fcis_tf.structures import Candidates, Heads, ImageInfo, Maps
 
 WHOLE, CONVOLUTIONS, CONFIGURED = "whole", "convolutions alone", "as configured"
 
@@ -32,7 +34,8 @@ class Stages:
     def __init__(self, model: FCIS, image: np.ndarray) -> None:
         settings = model.predict_config
         pixels, size, scale = as_predicted(image, model.config)
-        original = tf.constant([image.shape[:2]], tf.int32)
+        info = ImageInfo(size, scale, tf.constant([image.shape[:2]], tf.int32))
+        limits = tf.cast(info.original_size, tf.float32)
         self.graphs: dict[str, Callable[[], Any]] = {}
 
         def stage(name: str, function: Callable[..., Any], *inputs: Any) -> Any:
@@ -44,34 +47,12 @@ class Stages:
             refined = model.refine(rois, heads, size)
             return refined, model.score_rois(maps, refined)
 
-        def nms(rois: Any, valid: Any, class_logits: Any) -> Any:
-            return suppress(
-                rois,
-                valid,
-                class_logits,
-                scale,
-                original,
-                min_size=settings.min_size,
-                nms_threshold=settings.nms_threshold,
-                max_detections=settings.max_detections,
-                score_threshold=settings.score_threshold,
-            )
+        def nms(candidates: Candidates) -> Any:
+            voters = in_original_pixels(candidates, info, settings)
+            return voters, suppress(voters.boxes, voters.scores, settings)
 
-        def voting(rois: Any, boxes: Any, scores: Any, kept: Any, logits: Any) -> Any:
-            return vote(
-                kept.boxes,
-                kept.classes,
-                kept.valid,
-                boxes,
-                tf.round(rois) / scale[:, None, None],
-                scores,
-                tf.sigmoid(logits[..., 1] - logits[..., 0]),
-                tf.cast(original, tf.float32),
-                vote_iou=settings.vote_iou,
-                mask_threshold=settings.mask_threshold,
-                mask_size=settings.mask_size,
-                voting=settings.voting,
-            )
+        def voting(voters: Any, kept: Any) -> Any:
+            return vote(voters, kept, limits, settings)
 
         self.graphs["resize"] = lambda: network_input(image, **resizing(model.config))
         conv4, conv5 = stage("backbone", lambda x: model.backbone(x, training=False), pixels)
@@ -81,20 +62,17 @@ class Stages:
         proposals = stage("proposals", lambda maps: model.propose(maps, size), maps)
         self.proposals = int(tf.math.count_nonzero(proposals.valid))
         rois, valid = proposals.boxes, proposals.valid
-        heads = stage("assembly, pass 1", model.read, maps, rois)
+        heads = stage("assembly, pass 1", model.score_rois, maps, rois)
         if settings.iterations == 2:
             again, heads2 = stage("assembly, pass 2", second_pass, maps, rois, heads)
             rois, valid = tf.concat([rois, again], 1), tf.concat([valid, valid], 1)
             heads = Heads(*(tf.concat(pair, 1) for pair in zip(heads, heads2, strict=True)))
-        all_boxes, all_scores, kept = stage("NMS", nms, rois, valid, heads.class_logits)
-        found, masks, seen = stage(
-            "voting", voting, rois, all_boxes, all_scores, kept, heads.mask_logits
-        )
-        self.detections = Detections(found, kept.scores, kept.classes + 1, masks, kept.valid & seen)
-        present = self.detections.valid[0].numpy()
-        votes, frames = masks[0].numpy()[present], found[0].numpy()[present]
+        voters, kept = stage("NMS", nms, Candidates(rois, valid, heads))
+        self.detections = stage("voting", voting, voters, kept)
+        boxes, _, _, masks, present = (part[0].numpy() for part in self.detections)
+        votes, frames = masks[present], boxes[present]
         height, width = image.shape[:2]
-        self.graphs["paste"] = lambda: paste_masks(
+        self.graphs["paste"] = lambda: paste_cutouts(
             votes, frames, height, width, settings.mask_threshold
         )
         convolutions = tf.function(lambda x: model(x, training=False))

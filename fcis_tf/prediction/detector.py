@@ -1,35 +1,25 @@
-"""Networks and views that answer together: their proposals united, their answers averaged.
+"""From images to detections: networks and views whose proposals are merged and answers averaged.
 
-The paper's horizontal flip and ensemble (section 4.2; spec section 9.4). One network that sees
-the image as it is, which is the default, is an ensemble too, and then nothing is averaged.
+The paper's horizontal flip and ensemble (section 4.2). One network that sees the image as it is,
+which is the default, is an ensemble of one, and then nothing is averaged.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from fcis_tf.errors import FcisError
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.rpn import merge_proposals
+from fcis_tf.prediction.postprocess import postprocess
 from fcis_tf.prediction.views import View, views
-from fcis_tf.prediction.voting import postprocess
-from fcis_tf.prediction.voting_released import postprocess_released
-from fcis_tf.structures import Detections, Heads, Maps, Proposals, Tensor
+from fcis_tf.structures import Candidates, Detections, Heads, ImageInfo, Maps, Proposals, Tensor
 
 LEAST = 1e-7  # probability whose logarithm is still taken
 
 
-class Candidates(NamedTuple):
-    """The ROIs of all passes and what was read of them."""
-
-    rois: Tensor  # (B, N, 4)
-    valid: Tensor  # (B, N) bool
-    heads: Heads
-
-
 class Detector:
-    """Networks of the same classes, each asked about every view of the image.
+    """One network, or several of the same classes, applied to every view of the image.
 
     Args:
         members: networks; the first one's `ProposalConfig` and `PredictConfig` count for all.
@@ -76,7 +66,7 @@ class Detector:
         )
 
     def score_rois(self, all_maps: list[Maps], rois: Tensor, image_size: Tensor) -> Heads:
-        """What all maps together say of rois (B, N, 4).
+        """What the maps of all members and views say of rois (B, N, 4).
 
         Class probabilities, box deltas and the inside probabilities of the class that is then the
         best are averaged; the logits returned are those of the averages.
@@ -84,18 +74,19 @@ class Detector:
         if len(all_maps) == 1:
             return self.members[0].score_rois(all_maps[0], rois)
 
-        def ask(labels: Tensor | None) -> list[Heads]:
+        def heads_of_all(labels: Tensor | None) -> list[Heads]:
             return [
                 view.heads_back(member.score_rois(maps, view.boxes(rois, image_size), labels))
                 for maps, (member, view) in zip(all_maps, self._member_views(), strict=True)
             ]
 
-        first = ask(None)
-        classes = _mean([tf.nn.softmax(heads.class_logits) for heads in first])
-        labels = 1 + tf.argmax(classes[..., 1:], -1, output_type=tf.int32)
-        masks = [heads.mask_logits for heads in ask(labels)]
+        first = heads_of_all(None)
+        classes = _mean([tf.nn.softmax(heads.class_logits) for heads in first])  # (B, N, K)
+        # Members must agree on the class before their masks of it can be averaged.
+        labels = 1 + tf.argmax(classes[..., 1:], -1, output_type=tf.int32)  # (B, N)
+        masks = [heads.mask_logits for heads in heads_of_all(labels)]
         inside = _mean([tf.sigmoid(sides[..., 1] - sides[..., 0]) for sides in masks])
-        sides = tf.stack([1.0 - inside, inside], -1)
+        sides = tf.stack([1.0 - inside, inside], -1)  # (B, N, p, p, 2)
         return Heads(
             class_logits=tf.math.log(tf.maximum(classes, LEAST)),
             box_deltas=_mean([heads.box_deltas for heads in first]),
@@ -123,56 +114,18 @@ class Detector:
             image: (B, H, W, 3) float32, padded.
             image_size: (B, 2) float32 height and width without padding.
             scale: (B,) float32 network pixels per original pixel.
-            original_size: (B, 2) height and width of the original image.
+            original_size: (B, 2) int32 height and width of the original image.
         """
-        all_maps = self.compute_maps(image, image_size)
-        proposals = self.propose(all_maps, image_size)
-        candidates = self.score_rois_twice(all_maps, proposals.boxes, proposals.valid, image_size)
-        return self.postprocess(candidates, image_size, scale, original_size)
+        maps = self.compute_maps(image, image_size)
+        proposals = self.propose(maps, image_size)
+        candidates = self.score_rois_twice(maps, proposals.boxes, proposals.valid, image_size)
+        return self.postprocess(candidates, ImageInfo(image_size, scale, original_size))
 
     def postprocess(
-        self,
-        candidates: Candidates,
-        image_size: Tensor,
-        scale: Tensor,
-        original_size: Tensor,
-        frames: Tensor | None = None,
+        self, candidates: Candidates, info: ImageInfo, frames: Tensor | None = None
     ) -> Detections:
-        """Suppression and voting; `frames` as in `postprocess`, all else as in `detect`."""
-        settings, (rois, valid, heads) = self.settings, candidates
-        common: dict[str, Any] = {
-            "min_size": settings.min_size,
-            "nms_threshold": settings.nms_threshold,
-            "max_detections": settings.max_detections,
-            "score_threshold": settings.score_threshold,
-            "vote_iou": settings.vote_iou,
-            "mask_threshold": settings.mask_threshold,
-        }
-        if settings.voting.startswith("released"):
-            processor = "cpu" if settings.voting == "released_cpu" else "gpu"
-            return postprocess_released(
-                rois,
-                valid,
-                heads.class_logits,
-                heads.mask_logits,
-                scale,
-                image_size,
-                processor=processor,
-                **common,
-            )
-        return postprocess(
-            rois,
-            valid,
-            heads.class_logits,
-            heads.mask_logits,
-            scale,
-            original_size,
-            frames,
-            mask_size=settings.mask_size,
-            voting=settings.voting,
-            maskness=settings.maskness,
-            **common,
-        )
+        """Suppression and voting as configured; arguments as in `postprocess.postprocess`."""
+        return postprocess(candidates, info, self.settings, frames)
 
     def _member_views(self) -> Iterator[tuple[FCIS, View]]:
         return ((member, view) for member in self.members for view in self.views)

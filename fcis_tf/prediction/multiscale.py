@@ -12,15 +12,14 @@ import tensorflow as tf
 
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.geometry import boxes as box_ops
-from fcis_tf.prediction.detector import Candidates, Detector
-from fcis_tf.structures import Detections, Heads, Tensor
+from fcis_tf.prediction.detector import Detector
+from fcis_tf.structures import Candidates, Detections, Heads, ImageInfo, Tensor
 
 PIXELS = tf.TensorSpec([1, None, None, 3], tf.float32)
 SIZE = tf.TensorSpec([1, 2], tf.float32)
 ROIS = tf.TensorSpec([1, None, 4], tf.float32)
 VALID = tf.TensorSpec([1, None], tf.bool)
-FACTOR = tf.TensorSpec([1], tf.float32)
-ORIGINAL = tf.TensorSpec([1, 2], tf.int32)
+INFO = ImageInfo(SIZE, tf.TensorSpec([1], tf.float32), tf.TensorSpec([1, 2], tf.int32))
 
 
 class MultiScale:
@@ -47,7 +46,7 @@ class MultiScale:
         )
         self.postprocess = tf.function(
             detector.postprocess,
-            input_signature=[Candidates(ROIS, VALID, heads), SIZE, FACTOR, ORIGINAL, ROIS],
+            input_signature=[Candidates(ROIS, VALID, heads), INFO, ROIS],
         )
 
     def detect(self, image: np.ndarray, **resizing: Any) -> Detections:
@@ -67,8 +66,8 @@ class MultiScale:
                 parts.append(self.score_rois(seen[None], _size(seen), chosen, scale))
         joined: Any = tf.nest.map_structure(lambda *values: tf.concat(values, 1), *parts)
         candidates, frames = joined
-        original = tf.constant([image.shape[:2]], tf.int32)
-        return self.postprocess(candidates, size, factor[None], original, frames)
+        info = ImageInfo(size, factor[None], tf.constant([image.shape[:2]], tf.int32))
+        return self.postprocess(candidates, info, frames)
 
     def choose(self, rois: np.ndarray) -> np.ndarray:
         """For each of rois (N, 4), in pixels at scale 1, the number (N,) of its scale."""

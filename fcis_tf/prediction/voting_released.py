@@ -1,105 +1,72 @@
-"""Suppression and mask voting as the released code does them (spec section 7).
+"""Suppression and mask voting as the released code does them, for ``predict.voting: released``.
 
-For ``predict.voting: released``. The default, postprocess.py, is better in three ways: it does not
-threshold masks before averaging them, has no round trip through p x p cells, and does not round
-boxes to whole original pixels first. The released code scales and rounds the first and the last
-pixel of a box; `corners` are these, all other boxes are half-open as everywhere.
+`gpu_mask_voting` and `cpu_mask_voting` in lib/mask/mask_transform.py of the released code. The
+default, voting.py, improves on three points: it does not threshold masks before averaging them, has
+no round trip through p x p cells, and does not round boxes to whole original pixels first. The
+released code scales and rounds the first and the last pixel of a box; `corners` are these, all
+other boxes are half-open as everywhere.
 """
 
 import numpy as np
 import tensorflow as tf
 
-from fcis_tf.geometry import boxes as box_ops
+from fcis_tf.config import PredictConfig
 from fcis_tf.geometry.masks import resample
-from fcis_tf.structures import Detections, Tensor
+from fcis_tf.prediction.suppression import class_scores, suppress
+from fcis_tf.prediction.voting import Voters, inside_probabilities, voting_weights
+from fcis_tf.structures import Candidates, Detections, ImageInfo, Tensor
 
 # What a half-open box has more than one that names its first and last pixel.
 LAST_PIXEL = np.array([0.0, 0.0, 1.0, 1.0], np.float32)
 FAR = 1e6  # beyond every image
 
 
-def postprocess_released(
-    rois: Tensor,
-    valid: Tensor,
-    class_logits: Tensor,
-    mask_logits: Tensor,
-    scale: Tensor,
-    image_size: Tensor,
-    *,
-    min_size: float,
-    nms_threshold: float,
-    max_detections: int,
-    score_threshold: float,
-    vote_iou: float,
-    mask_threshold: float,
-    processor: str,
-) -> Detections:
+def vote_released(candidates: Candidates, info: ImageInfo, settings: PredictConfig) -> Detections:
     """Detections whose masks (B, D, p, p) are votes in the frame of whole-pixel boxes.
 
-    Args:
-        rois: (B, N, 4) in network pixels; of both passes.
-        valid: (B, N) bool.
-        class_logits: (B, N, K).
-        mask_logits: (B, N, p, p, 2) of each ROI's best foreground class.
-        scale: (B,) network pixels per original pixel.
-        image_size: (B, 2) height and width in network pixels.
-        min_size: as in `postprocess`, as are all up to `mask_threshold`.
-        nms_threshold: see above.
-        max_detections: see above.
-        score_threshold: see above.
-        vote_iou: see above.
-        mask_threshold: of each mask before the vote, and of the vote.
-        processor: "gpu" or "cpu", of which the released code has one variant each. "gpu", the
-            published one, looks beyond the border of small boxes when it cuts out the vote, and
-            drops detections one pixel high or wide.
+    Arguments as in `postprocess`. ``voting: released`` is the released code on a GPU, the published
+    one: it reaches beyond the border of small boxes when it cuts out the vote, and drops detections
+    one pixel high or wide. ``released_cpu`` is its code for processors.
     """
-    if processor == "cpu":  # suppresses at equality too
-        nms_threshold = float(np.nextafter(np.float32(nms_threshold), np.float32(0.0)))
-    usable = valid & tf.reduce_all(rois[..., 2:] - rois[..., :2] >= min_size, -1)
-    scale = scale[:, None, None]
-    limits = tf.round(image_size / scale[:, 0])  # (B, 2); can differ from the image file's size
-    corners = (rois - LAST_PIXEL) / scale
+    on_cpu = settings.voting == "released_cpu"
+    if on_cpu:  # suppresses at equality too
+        threshold = np.nextafter(np.float32(settings.nms_threshold), np.float32(0.0))
+        settings = settings.model_copy(update={"nms_threshold": float(threshold)})
+    scale = info.scale[:, None, None]
+    limits = tf.round(info.size / scale[:, 0])  # (B, 2); can differ from the image file's size
     highest = tf.concat([limits, limits], 1)[:, None, :] - 1.0
-    corners = tf.clip_by_value(corners, 0.0, highest)
-    boxes, frames = corners + LAST_PIXEL, tf.round(corners) + LAST_PIXEL
-    scores = tf.nn.softmax(class_logits)[..., 1:] * tf.cast(usable, tf.float32)[..., None]
-    inside = tf.sigmoid(mask_logits[..., 1] - mask_logits[..., 0])
-    kept = tf.image.combined_non_max_suppression(
-        boxes[:, :, None, :],
-        scores,
-        max_output_size_per_class=max_detections,
-        max_total_size=max_detections,
-        iou_threshold=nms_threshold,
-        score_threshold=score_threshold,
-        clip_boxes=False,
+    corners = tf.clip_by_value((candidates.rois - LAST_PIXEL) / scale, 0.0, highest)  # (B, N, 4)
+    voters = Voters(
+        boxes=corners + LAST_PIXEL,
+        frames=tf.round(corners) + LAST_PIXEL,
+        scores=class_scores(candidates, settings.min_size),
+        masks=inside_probabilities(candidates.heads.mask_logits),
     )
-    classes = tf.cast(kept.nmsed_classes, tf.int32)
-    present = tf.range(max_detections)[None, :] < kept.valid_detections[:, None]
-    electors = box_ops.iou(kept.nmsed_boxes, boxes) >= vote_iou
-    electors &= usable[:, None, :] & present[..., None]
-    weights = tf.gather(tf.transpose(scores, [0, 2, 1]), classes, batch_dims=1)
-    cells = inside.shape[-1]
+    kept = suppress(voters.boxes, voters.scores, settings)
+    weights = voting_weights(voters, kept, settings)  # (B, D, N)
+    most, cells = settings.max_detections, voters.masks.shape[-1]
 
-    def ballot(index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        image, detection = index // max_detections, index % max_detections
-        voters = tf.where(electors[image, detection])[:, 0]
-        shares = tf.gather(weights[image, detection], voters)
+    def vote_for(index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tight box (4,), votes (p, p) in it and () bool whether there is any, of a detection."""
+        image, detection = index // most, index % most
+        chosen = tf.where(weights[image, detection] > 0.0)[:, 0]  # (v,) the voters
+        shares = tf.gather(weights[image, detection], chosen)
         window, votes = _vote(
-            tf.gather(inside[image], voters),
-            tf.gather(frames[image], voters),
+            tf.gather(voters.masks[image], chosen),
+            tf.gather(voters.frames[image], chosen),
             tf.math.divide_no_nan(shares, tf.reduce_sum(shares)),
-            mask_threshold,
+            settings.mask_threshold,
         )
-        tight, seen = _tight_box(window, votes >= mask_threshold)
+        tight, seen = _tight_box(window, votes >= settings.mask_threshold)
         border = tight
-        if processor == "gpu":
+        if not on_cpu:
             seen &= tf.reduce_all(tight[2:] - tight[:2] > 1.0)
             border = tf.concat([tf.zeros([2]), limits[image]], 0)
         return tight, _cut(window, votes, tight, border, cells), seen
 
-    found, masks, seen = tf.map_fn(
-        ballot,
-        tf.range(tf.shape(rois)[0] * max_detections),
+    boxes, votes, seen = tf.map_fn(
+        vote_for,
+        tf.range(tf.shape(candidates.rois)[0] * most),
         fn_output_signature=(
             tf.TensorSpec([4]),
             tf.TensorSpec([cells, cells]),
@@ -107,11 +74,11 @@ def postprocess_released(
         ),
     )
     return Detections(
-        boxes=tf.reshape(found, [-1, max_detections, 4]),
-        scores=kept.nmsed_scores,
-        labels=classes + 1,
-        masks=tf.reshape(masks, [-1, max_detections, cells, cells]),
-        valid=present & tf.reshape(seen, [-1, max_detections]),
+        boxes=tf.reshape(boxes, [-1, most, 4]),
+        scores=kept.scores,
+        labels=kept.classes + 1,
+        masks=tf.reshape(votes, [-1, most, cells, cells]),
+        valid=kept.valid & tf.reshape(seen, [-1, most]),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fcis_tf.config import RELEASED, load_config
+from fcis_tf.config import RELEASED, PredictConfig, load_config
 from fcis_tf.data import resize_released
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.geometry.anchors import cell_anchors, grid_anchors
@@ -21,8 +21,17 @@ from fcis_tf.model.heads import read_heads
 from fcis_tf.model.rpn import propose
 from fcis_tf.ops.ps_assembly import ps_roi_pool
 from fcis_tf.prediction.detector import Detector
-from fcis_tf.prediction.voting_released import postprocess_released
-from fcis_tf.structures import AnchorTargets, Maps, Proposals, RoiTargets, Rpn
+from fcis_tf.prediction.voting_released import vote_released
+from fcis_tf.structures import (
+    AnchorTargets,
+    Candidates,
+    Heads,
+    ImageInfo,
+    Maps,
+    Proposals,
+    RoiTargets,
+    Rpn,
+)
 from fcis_tf.training.distributed.strategy import mirrored_strategy
 from fcis_tf.training.losses import keep_hardest, roi_losses, rpn_losses
 from fcis_tf.training.optimizer import build_optimizer
@@ -297,21 +306,30 @@ def test_voting(case, processor, close):
     inside = case["masks"].astype(np.float64)
     logit = np.log(inside / (1 - inside))
     size, factor = case["size"].astype(np.float64), float(case["factor"])
-    found = postprocess_released(
+    candidates = Candidates(
         tf.constant(layout.boxes(case["rois"])[None]),
         tf.ones([1, len(case["rois"])], tf.bool),
-        tf.constant(np.log(case["prob"])[None]),
-        tf.constant(np.stack([0 * logit, logit], -1)[None], tf.float32),
-        tf.constant([factor], tf.float32),
-        tf.constant(size[None], tf.float32),
+        Heads(
+            class_logits=tf.constant(np.log(case["prob"])[None]),
+            box_deltas=None,
+            mask_logits=tf.constant(np.stack([0 * logit, logit], -1)[None], tf.float32),
+        ),
+    )
+    info = ImageInfo(
+        size=tf.constant(size[None], tf.float32),
+        scale=tf.constant([factor], tf.float32),
+        original_size=None,
+    )
+    settings = PredictConfig(
+        voting="released" if processor == "gpu" else "released_cpu",
         min_size=2,
         nms_threshold=0.3,
         max_detections=12,
         score_threshold=1e-3,
         vote_iou=0.5,
         mask_threshold=0.4,
-        processor=processor,
     )
+    found = vote_released(candidates, info, settings)
     height, width = (int(side) for side in np.rint(size / factor))
     expected = {
         name: case[f"{processor}_{name}"] for name in ("class", "score", "box", "mask", "picture")

@@ -7,7 +7,7 @@ from fcis_tf.errors import FcisError
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.rpn import merge_proposals
 from fcis_tf.prediction.detector import Detector
-from fcis_tf.structures import Proposals
+from fcis_tf.structures import ImageInfo, Proposals
 from tests import fixtures, oracle
 
 SMALL = [
@@ -51,7 +51,7 @@ def detect(members, image, rois=None):
     else:
         all_maps, valid = detector.compute_maps(image, size), tf.ones([1, len(rois)], tf.bool)
         both = detector.score_rois_twice(all_maps, tf.constant(rois[None]), valid, size)
-        found = detector.postprocess(both, size, tf.ones([1]), original)
+        found = detector.postprocess(both, ImageInfo(size, tf.ones([1]), original))
     keep = found.valid[0].numpy()
     return [part[0].numpy()[keep] for part in found[:4]]
 

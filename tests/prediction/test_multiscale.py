@@ -55,9 +55,9 @@ def test_each_roi_says_what_its_scale_says_of_it(model, image):
     multi = MultiScale(detector, scales=scales, side=side)
     joined = {}
 
-    def record(candidates, size, factor, original, frames):
+    def record(candidates, info, frames):
         joined.update(zip(("rois", "valid", "heads", "frames"), (*candidates, frames), strict=True))
-        return detector.postprocess(candidates, size, factor, original, frames)
+        return detector.postprocess(candidates, info, frames)
 
     multi.postprocess = record
     multi.detect(image, **resizing(changed.config))

@@ -2,7 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fcis_tf.prediction.voting import postprocess, tighten, vote
+from fcis_tf.config import PredictConfig
+from fcis_tf.prediction.postprocess import postprocess
+from fcis_tf.prediction.suppression import Kept
+from fcis_tf.prediction.voting import Voters, tighten, vote
+from fcis_tf.structures import Candidates, Heads, ImageInfo
 from tests import oracle
 
 OPTIONS = {
@@ -25,15 +29,11 @@ def random_rois(rng, count=40, classes=3, p=9):
 
 
 def run(rois, valid, logits, masks, scale=1.0, size=(120, 120), **changes):
-    return postprocess(
-        tf.constant(rois),
-        tf.constant(valid),
-        tf.constant(logits),
-        tf.constant(masks),
-        tf.constant([scale], tf.float32),
-        tf.constant([size]),
-        **{**OPTIONS, **changes},
-    )
+    heads = Heads(tf.constant(logits), tf.zeros_like(rois), tf.constant(masks))
+    candidates = Candidates(tf.constant(rois), tf.constant(valid), heads)
+    sizes = tf.constant([size])
+    info = ImageInfo(tf.cast(sizes, tf.float32) * scale, tf.constant([scale], tf.float32), sizes)
+    return postprocess(candidates, info, PredictConfig(**{**OPTIONS, **changes}))
 
 
 def test_scores_and_classes_equal_per_class_suppression(rng):
@@ -78,21 +78,19 @@ def test_votes_equal_the_definition_on_the_whole_image(rng):
     inside = 1 / (1 + np.exp(masks[0, ..., 0] - masks[0, ..., 1]))
     kept = oracle.nms(rois[0], scores[:, 2], 0.3)[:4]
     size = 28
-    boxes, votes, seen = vote(
-        tf.constant(rois[:, kept]),
-        tf.fill([1, 4], 1),
-        tf.ones([1, 4], tf.bool),
-        tf.constant(rois),
-        tf.constant(rois),
-        tf.constant(scores[None, :, 1:], tf.float32),
-        tf.constant(inside[None], tf.float32),
-        tf.constant([[120.0, 120.0]]),
-        vote_iou=0.5,
-        mask_threshold=0.4,
-        mask_size=size,
-        voting="binary",
+    voters = Voters(
+        boxes=tf.constant(rois),
+        frames=tf.constant(rois),
+        scores=tf.constant(scores[None, :, 1:], tf.float32),
+        masks=tf.constant(inside[None], tf.float32),
     )
-    assert seen.numpy().all()
+    present = tf.ones([1, 4], tf.bool)
+    survivors = Kept(tf.constant(rois[:, kept]), tf.ones([1, 4]), tf.fill([1, 4], 1), present)
+    settings = PredictConfig(**{**OPTIONS, "mask_size": size})
+    boxes, _, labels, votes, valid = vote(
+        voters, survivors, tf.constant([[120.0, 120.0]]), settings
+    )
+    assert valid.numpy().all() and (labels.numpy() == 2).all()
     for d, detection in enumerate(kept):
         voters = [i for i in range(40) if oracle.iou(rois[0, i], rois[0, detection]) >= 0.5]
         weights = scores[voters, 2] / scores[voters, 2].sum()
