@@ -1,8 +1,7 @@
 """Mask voting: ROIs around a detection average their masks (paper section 3.3).
 
-The paper's inference: "the mask of a detection is the average of those of all similar ROIs, weighted
-by their class scores". The released code is `gpu_mask_voting` in lib/mask/mask_transform.py;
-voting_released.py follows it to the pixel.
+The mask of a detection is the average of the masks of all ROIs that overlap it by 0.5 or more,
+weighted by their class scores. The released code's form is in voting_released.py.
 """
 
 from typing import NamedTuple

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,18 +30,20 @@ from fcis_tf.weights.transfer import start_from
 
 
 def train(
-    config: Config,
-    run: Path,
+    config: Config | str | Path,
+    run: str | Path,
     *,
+    overrides: Sequence[str] = (),
     resume: bool = True,
     strategy: tf.distribute.Strategy | None = None,
     enough: float | None = None,
 ) -> dict[str, Any]:
-    """Train, or continue, the run in a directory; docs/training.md says what one sees of it.
+    """Train, or continue, the run in a directory; docs/training.md describes what it writes.
 
     Args:
-        config: what to train.
+        config: what to train: a configuration file, or a `Config`.
         run: the run directory; made if needed.
+        overrides: of a configuration file, as "section.key=value".
         resume: continue from the newest checkpoint; otherwise `run` must hold none.
         strategy: by default `choose_strategy()`.
         enough: stop when an evaluation has this mask AP50.
@@ -54,6 +56,11 @@ def train(
             finite, or a host that was lost.
         Stopped: SIGTERM or Ctrl-C came; a checkpoint has been written.
     """
+    run = Path(run)
+    if not isinstance(config, Config):
+        config = load_config(config, overrides)
+    elif overrides:
+        raise FcisError("train: overrides go with a configuration file, not with a Config")
     strategy = strategy or choose_strategy()
     hosts = Hosts(strategy)
     with hosts.together(run), name_full_disk(run):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ MAX_PIXELS = 25_000_000
 
 
 def export(
-    run: Path,
-    out: Path,
+    run: str | Path,
+    out: str | Path,
     *,
-    overrides: tuple[str, ...] = (),
+    overrides: Sequence[str] = (),
     max_pixels: int | None = None,
     upright: bool = True,
 ) -> list[str]:
@@ -48,6 +49,7 @@ def export(
         FcisError: not a run, `out` exists or is not a number, or the configuration asks for what
             one graph cannot do.
     """
+    run, out = Path(run), Path(out)
     if out.exists():
         raise FcisError(f"{out}: exists; export to another version number")
     if not (out.name.isascii() and out.name.isdecimal()):
