@@ -31,7 +31,7 @@ step demo/pictures/predictions.json "draw predictions" \
   fcis predict --run demo/run --out demo/pictures --limit 16 --score-maps demo/data/val
 step demo/export/1/saved_model.pb "export" fcis export --run demo/run --out demo/export/1
 echo "== run the SavedModel in a fresh process, with TensorFlow alone"
-python -I scripts/run_saved_model.py demo/export/1 demo/data/val/000001.jpg
+python -I scripts/deploy/run_saved_model.py demo/export/1 demo/data/val/000001.jpg
 echo
 echo "pictures   demo/pictures/ (instances, and *_score_maps.png), ground truth in demo/inspect/"
 echo "AP table   demo/table.txt, demo/run/evaluation/metrics.json"

@@ -33,7 +33,7 @@ def export(
     )
     print(f"wrote {out}: {len(used)} kinds of operations, all of them in a stock server")
     print("signatures: serving_default and compact (image files), images (uint8)")
-    print(f"next: bash scripts/serve/start.sh {out.parent}")
+    print(f"next: bash scripts/deploy/start.sh {out.parent}")
 
 
 def check_export(

@@ -10,4 +10,4 @@ python3 -m venv "$place"
 "$place/bin/python" -m pip install --quiet --disable-pip-version-check "tensorflow-cpu==$release"
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-3}
 "$place/bin/python" -I -c 'import tensorflow as tf; print("TensorFlow", tf.__version__)'
-"$place/bin/python" -I "$(dirname "$0")/../run_saved_model.py" "$@"
+"$place/bin/python" -I "$(dirname "$0")/../deploy/run_saved_model.py" "$@"

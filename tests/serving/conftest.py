@@ -17,8 +17,9 @@ from fcis_tf.weights.weight_files import BEST, save_weights
 from tests import fixtures
 from tests.training.test_loop import TINY
 
-SCRIPTS = Path(__file__).parents[2] / "scripts/serve"
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(SCRIPTS.parents[1]), "TF_CPP_MIN_LOG_LEVEL": "3"}
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "scripts/serve"
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 class Exported(NamedTuple):

@@ -6,11 +6,13 @@ import pytest
 import yaml
 
 from fcis_tf.serving.export.package import BATCHING, MODEL_NAME
-from tests.serving.conftest import SCRIPTS
+from tests.serving.conftest import ROOT
+
+DEPLOY = ROOT / "scripts/deploy"
 
 
 def start(*arguments, path):
-    command = ["bash", str(SCRIPTS / "start.sh"), *map(str, arguments)]
+    command = ["bash", str(DEPLOY / "start.sh"), *map(str, arguments)]
     environment = os.environ | {"PATH": f"{path}:{os.environ['PATH']}"}
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
@@ -45,7 +47,7 @@ def test_what_is_missing_is_named(docker, arguments, text):
 
 
 def test_the_compose_file_serves_what_export_writes():
-    content = yaml.safe_load((SCRIPTS / "compose.yaml").read_text())
+    content = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     for name, service in content["services"].items():
         assert service["profiles"] == [name]
         assert service["environment"]["MODEL_NAME"] == MODEL_NAME
@@ -63,7 +65,7 @@ def test_the_compose_file_serves_what_export_writes():
 
 
 def test_the_health_check_sees_a_warm_model(stand_in):
-    content = yaml.safe_load((SCRIPTS / "compose.yaml").read_text())
+    content = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     *_, script = content["services"]["cpu"]["healthcheck"]["test"]
     port = stand_in["rest"].rpartition(":")[2]
     for path, status in (("fcis", 0), ("other", 1)):

@@ -116,7 +116,7 @@ def launch(command):
         port = one.getsockname()[1]
         two.bind(("127.0.0.1", port + 1))
     process = subprocess.Popen(
-        ["bash", "scripts/launch_workers.sh", "2", *command],
+        ["bash", "scripts/deploy/launch_workers.sh", "2", *command],
         env={**ONE_DEVICE, "PORT": str(port), "GRACE": "200"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """Load an exported model with TensorFlow alone and print what it finds in image files.
 
-python scripts/run_saved_model.py EXPORT/1 IMAGE [IMAGE ...]
+python scripts/deploy/run_saved_model.py EXPORT/1 IMAGE [IMAGE ...]
 """
 
 import sys

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train on several hosts of a SLURM cluster, one worker on each with all its GPUs:
-#   sbatch scripts/cluster/slurm.sh --config configs/fcis_r101_coco.yaml --run /shared/runs/r101
+#   sbatch scripts/deploy/slurm.sh --config configs/fcis_r101_coco.yaml --run /shared/runs/r101
 # Change the lines below, or give the same options to sbatch. The repository, .venv, the records and
 # the run directory must be on a file system that all hosts see.
 #SBATCH --job-name=fcis

@@ -45,14 +45,14 @@ def test_slurm(tmp_path, monkeypatch):
         srun=f"#!/bin/bash\nshift 2\n{tasks}\n",
     )
     env["SLURM_JOB_NODELIST"] = "gpu[1-3]"
-    command = ["bash", "scripts/cluster/slurm.sh", "--config", "a b.yaml", "--run", "r"]
+    command = ["bash", "scripts/deploy/slurm.sh", "--config", "a b.yaml", "--run", "r"]
     done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
     assert done.stdout.splitlines() == 3 * ["train --config a b.yaml --run r"]
     check(tmp_path, monkeypatch, ["gpu1:12345", "gpu2:12345", "gpu3:12345"])
 
 
 def test_kubernetes(tmp_path, monkeypatch):
-    service, job = yaml.safe_load_all(Path("scripts/cluster/kubernetes.yaml").read_text())
+    service, job = yaml.safe_load_all(Path("scripts/deploy/kubernetes.yaml").read_text())
     spec = job["spec"]["template"]["spec"]
     (container,) = spec["containers"]
     names = {row["name"]: row["value"] for row in container["env"]}
@@ -76,7 +76,7 @@ def test_kubernetes(tmp_path, monkeypatch):
 )
 def test_launching_says_what_is_wrong(workers, command):
     done = subprocess.run(
-        ["bash", "scripts/launch_workers.sh", *workers], capture_output=True, text=True
+        ["bash", "scripts/deploy/launch_workers.sh", *workers], capture_output=True, text=True
     )
     assert done.returncode == 2 and command in done.stderr
 
@@ -84,7 +84,7 @@ def test_launching_says_what_is_wrong(workers, command):
 def test_hosts_are_reached_with_ssh_and_a_failure_is_that_of_the_whole(tmp_path, monkeypatch):
     remote = '#!/bin/bash\nshift 2\necho "to $1"\nshift\nexec bash -c "$*"\n'
     env = programs(tmp_path, fcis=FCIS, ssh=remote) | {"FAILING": "1"}
-    command = ["bash", "scripts/launch_workers.sh", "alice,bob:99", "fcis", "train", "--run", "a b"]
+    command = ["bash", "scripts/deploy/launch_workers.sh", "alice,bob:99", "fcis", "train", "--run", "a b"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 7
     lines = sorted(done.stdout.splitlines())

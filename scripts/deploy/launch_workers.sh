@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train on several hosts: start one command on each, with the TF_CONFIG that names them all.
-#   scripts/launch_workers.sh 2 fcis train --config configs/shapes.yaml --run demo/run
-#   scripts/launch_workers.sh alice,bob:2345 fcis train --config ... --run /shared/run
+#   scripts/deploy/launch_workers.sh 2 fcis train --config configs/shapes.yaml --run demo/run
+#   scripts/deploy/launch_workers.sh alice,bob:2345 fcis train --config ... --run /shared/run
 #   WORKERS  a number of workers on this machine, or HOST[:PORT],HOST[:PORT],... reached with ssh
 #   PORT     (environment) first port; by default 12345
 #   GRACE    (environment) seconds that the others have to end after one did not; by default 180
