@@ -63,7 +63,7 @@ setup(
         "video": ["av>=12"],
         "serve": ["grpcio"],  # gRPC of `fcis predict --server`; REST needs nothing
         "test": ["pytest>=8", "av>=12", "grpcio", "scipy"],
-        # What Model Garden imports; scripts/peer_environment.sh adds Model Garden itself.
+        # What Model Garden imports; scripts/research/peer_environment.sh adds Model Garden itself.
         "garden": [
             "gin-config",
             "immutabledict",

@@ -1,4 +1,4 @@
-"""Records exchanged with TensorFlow's Model Garden; run by `scripts/test_garden.sh`."""
+"""Records exchanged with TensorFlow's Model Garden; run by `scripts/research/test_garden.sh`."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from tests import fixtures
 
 decoders = pytest.importorskip(
     "official.vision.dataloaders.tf_example_decoder",
-    reason="no Model Garden; run scripts/test_garden.sh",
+    reason="no Model Garden; run scripts/research/test_garden.sh",
 )
 COCO = Path(os.environ.get("COCO", ""))
 if not (COCO / "train.json").is_file():

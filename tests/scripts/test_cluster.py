@@ -84,7 +84,8 @@ def test_launching_says_what_is_wrong(workers, command):
 def test_hosts_are_reached_with_ssh_and_a_failure_is_that_of_the_whole(tmp_path, monkeypatch):
     remote = '#!/bin/bash\nshift 2\necho "to $1"\nshift\nexec bash -c "$*"\n'
     env = programs(tmp_path, fcis=FCIS, ssh=remote) | {"FAILING": "1"}
-    command = ["bash", "scripts/deploy/launch_workers.sh", "alice,bob:99", "fcis", "train", "--run", "a b"]
+    command = ["bash", "scripts/deploy/launch_workers.sh", "alice,bob:99"]
+    command += ["fcis", "train", "--run", "a b"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 7
     lines = sorted(done.stdout.splitlines())

@@ -57,7 +57,7 @@ def place(tmp_path):
 def run(place, table, *arguments):
     folders = f"{place / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.run(
-        ["bash", "../scripts/reproduce_table" + table, *map(str, arguments)],
+        ["bash", "../scripts/research/reproduce_table" + table, *map(str, arguments)],
         cwd=place / "sets",
         env={**os.environ, "PATH": folders},
         capture_output=True,

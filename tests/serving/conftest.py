@@ -18,7 +18,6 @@ from tests import fixtures
 from tests.training.test_loop import TINY
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ROOT / "scripts/serve"
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -59,7 +58,7 @@ def exported(tmp_path_factory):
 def stand_in(exported):
     """URLs of the exported model over REST and gRPC."""
     base = exported.out.parent
-    command = [sys.executable, str(SCRIPTS / "stand_in.py"), "--base", str(base)]
+    command = [sys.executable, "-m", "tests.serving.stand_in", "--base", str(base)]
     command += ["--batching", str(base / "batching_parameters.txt")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as server:
         ready = json.loads(server.stdout.readline())

@@ -17,11 +17,9 @@ from fcis_tf.prediction.output import OutputOptions
 from fcis_tf.prediction.predictor import Predictor
 from fcis_tf.serving.client.client import Client, ImageError
 from fcis_tf.serving.client.remote import predict_remotely
+from scripts.research.bad_requests import REQUEST_FAULTS, grpc_refusals, rest_refusal
 from tests import fixtures
-from tests.serving.conftest import ENVIRONMENT, SCRIPTS
-
-sys.path.append(str(SCRIPTS))
-from bad_requests import REQUEST_FAULTS, grpc_refusals, rest_refusal
+from tests.serving.conftest import ENVIRONMENT, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +217,7 @@ def test_the_load_test_finds_nothing_wrong(exported, tmp_path):
     for n, image in enumerate(exported.images):
         content = fixtures.encode_image(image, "JPEG", quality=95)
         (tmp_path / f"{n}.jpg").write_bytes(content)
-    command = [sys.executable, str(SCRIPTS / "load_test.py"), "--requests", "300"]
+    command = [sys.executable, str(ROOT / "scripts/research/load_test.py"), "--requests", "300"]
     command += ["--run", str(exported.run), "--base", str(exported.out.parent)]
     command += ["--images", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)

@@ -1,4 +1,4 @@
-"""A training that is killed and started again; scripts/test_resume.sh does it twenty times."""
+"""A training is killed and started again; scripts/research/test_resume.sh does it twenty times."""
 
 import re
 

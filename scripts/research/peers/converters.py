@@ -1,4 +1,4 @@
-"""Time our converter and Model Garden's in turn, on the same images; `scripts/test_garden.sh`.
+"""Time our converter and Model Garden's in turn, on the same images, for `test_garden.sh`.
 
 Both run in this process and in those they start: loading TensorFlow counts for neither with one
 process; with more, ours loads it in each of them, which counts. A ratio is that of one round.

@@ -5,7 +5,7 @@ from pathlib import Path
 from setting import CLASSES, DETECTIONS, PROPOSALS
 from worker import arguments, check_masks, picture, serve
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 MODELS = {"fcis_r50": "fcis_r50_coco.yaml", "fcis_r101": "fcis_r101_coco.yaml"}
 
 

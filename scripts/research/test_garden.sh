@@ -28,10 +28,10 @@ if [ -z "${COCO:-}" ]; then
 fi
 case $COCO in /*) ;; *) COCO=$caller/$COCO ;; esac
 export COCO
-source "$(dirname "$0")/environment.sh"
-source scripts/peer_environment.sh
+source "$(dirname "$0")/../environment.sh"
+source scripts/research/peer_environment.sh
 ensure_garden
 export PATH="$folder/.venv-garden/bin:$PATH"
 # Warnings are Model Garden's own.
 python -m pytest -W default -rs tests/data/test_garden.py
-[ "$rounds" = 0 ] || python scripts/peers/converters.py --rounds "$rounds" ${options[@]+"${options[@]}"}
+[ "$rounds" = 0 ] || python scripts/research/peers/converters.py --rounds "$rounds" ${options[@]+"${options[@]}"}

@@ -5,7 +5,7 @@ Serving, runs the SavedModel in a session, batches, and replays the warm-up requ
 ready it prints one line of JSON with its ports.
 
 pip install --no-deps tensorflow-serving-api
-python scripts/serve/stand_in.py --base export [--batching export/batching_parameters.txt]
+python -m tests.serving.stand_in --base export [--batching export/batching_parameters.txt]
 """
 
 import argparse
@@ -25,14 +25,15 @@ sys.modules |= dict.fromkeys(("keras", "tf_keras", "fcis_tf"))
 
 import grpc  # noqa: E402
 import tensorflow as tf  # noqa: E402
-from stand_in_model import Model, Refused  # noqa: E402
-from stand_in_rest import Server  # noqa: E402
 from tensorflow_serving.apis import (  # noqa: E402
     get_model_status_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+
+from tests.serving.stand_in.model import Model, Refused  # noqa: E402
+from tests.serving.stand_in.rest import Server  # noqa: E402
 
 MESSAGE_LIMIT = 256 << 20
 

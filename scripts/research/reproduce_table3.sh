@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Paper Table 3: FCIS with OHEM and backbones of different depth.
-#   bash scripts/reproduce_table3.sh [OPTIONS] DATASET...
+#   bash scripts/research/reproduce_table3.sh [OPTIONS] DATASET...
 # The paper's seconds an image on a K40 are 0.16, 0.24 and 0.27.
 set -euo pipefail
 source "$(dirname "$0")/reproduce/common.sh"
 read_options "$@"
-source "$(dirname "$0")/environment.sh"
+source "$(dirname "$0")/../environment.sh"
 
 for one in "${datasets[@]}"; do
   begin "$one"

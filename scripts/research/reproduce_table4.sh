@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Paper Table 4: multi-scale test, horizontal flip, multi-scale training and an ensemble, one by one.
-#   bash scripts/reproduce_table4.sh [OPTIONS] DATASET...
+#   bash scripts/research/reproduce_table4.sh [OPTIONS] DATASET...
 set -euo pipefail
 source "$(dirname "$0")/reproduce/common.sh"
 read_options "$@"
-source "$(dirname "$0")/environment.sh"
+source "$(dirname "$0")/../environment.sh"
 
 for one in "${datasets[@]}"; do
   begin "$one"

@@ -1,6 +1,6 @@
 """Many requests from many clients, some of them bad: is every answer right, and memory flat?
 
-python scripts/serve/load_test.py --run RUN --base EXPORT --images DIR [--requests 10000]
+python scripts/research/load_test.py --run RUN --base EXPORT --images DIR [--requests 10000]
 
 Starts the stand-in for tensorflow_model_server on EXPORT, whose highest version was exported from
 RUN, and compares every answer with what RUN says itself. Exit status 1 if anything is wrong.
@@ -26,7 +26,7 @@ from fcis_tf.instances import Instances
 from fcis_tf.prediction.load import load
 from fcis_tf.serving.client.client import Client, ImageError
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 
 
 def difference(answer: Instances, live: Instances) -> str:
@@ -120,9 +120,10 @@ def main() -> int:
     if not paths:
         sys.exit(f"{options.images}: no *.jpg")
     live = live_answers(options.run, options.base, paths)
-    command = [sys.executable, str(HERE / "stand_in.py"), "--base", str(options.base)]
-    command += ["--batching", str(options.base / "batching_parameters.txt")]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    base = options.base.resolve()
+    command = [sys.executable, "-m", "tests.serving.stand_in", "--base", str(base)]
+    command += ["--batching", str(base / "batching_parameters.txt")]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         ready = json.loads(server.stdout.readline())
         urls = (f"http://localhost:{ready['rest']}", f"grpc://localhost:{ready['grpc']}")

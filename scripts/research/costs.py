@@ -1,6 +1,6 @@
 """What serving adds to the convolutions, and how large a REST reply is.
 
-python scripts/serve/costs.py --config configs/fcis_r101_coco.yaml [--batch 8] [--rounds 3]
+python scripts/research/costs.py --config configs/fcis_r101_coco.yaml [--batch 8] [--rounds 3]
 
 Random weights that give 100 detections in 600 x 1000 pixels of noise, as in `fcis benchmark`;
 masks of noise are harder to pack than those of objects. The two take turns in every round.
@@ -8,11 +8,11 @@ masks of noise are harder to pack than those of objects. The two take turns in e
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from stand_in_rest import reply
 
 from fcis_tf.benchmark.network import as_predicted, noise, random_network
 from fcis_tf.benchmark.timing import take_turns
@@ -20,6 +20,9 @@ from fcis_tf.config import load_config
 from fcis_tf.labels import Labels
 from fcis_tf.model.fold import fold
 from fcis_tf.serving.export.signatures import Served
+
+sys.path.append(str(Path(__file__).parents[2]))
+from tests.serving.stand_in.rest import reply
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Paper Table 2, the rows of FCIS: random sampling of ROIs against hard examples (OHEM).
-#   bash scripts/reproduce_table2.sh [OPTIONS] DATASET...
+#   bash scripts/research/reproduce_table2.sh [OPTIONS] DATASET...
 # The paper's numbers by size are, for OHEM, 7.1, 31.3 and 50.0 (small, medium, large).
 set -euo pipefail
 source "$(dirname "$0")/reproduce/common.sh"
 read_options "$@"
-source "$(dirname "$0")/environment.sh"
+source "$(dirname "$0")/../environment.sh"
 
 for one in "${datasets[@]}"; do
   begin "$one"

@@ -1,6 +1,6 @@
 """Does an exported model say of real images what its run says?
 
-python scripts/serve/agree.py --run RUN --base EXPORT IMAGE_OR_FOLDER [...] [--limit 50]
+python scripts/research/agree.py --run RUN --base EXPORT IMAGE_OR_FOLDER [...] [--limit 50]
 
 Exit status 1 unless labels are the same, boxes agree to 1e-3 pixels and masks to an IoU of 0.999.
 """

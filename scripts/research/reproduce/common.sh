@@ -121,7 +121,7 @@ evaluated() {  # evaluated ROW RUN PAPER_AP PAPER_AP50 TITLE KEY=VALUE...: measu
 }
 
 finish() {  # finish TITLE FILE: print the table and keep it in FILE
-  printf '%s\n' "${rows[@]}" | python scripts/reproduce/table.py "$1, $dataset" >"$work/partial"
+  printf '%s\n' "${rows[@]}" | python scripts/research/reproduce/table.py "$1, $dataset" >"$work/partial"
   mv "$work/partial" "$work/$2"
   echo
   cat "$work/$2"

@@ -9,7 +9,7 @@
 # environment is not needed, and not made, when --only leaves it out.
 # PEERS_TORCH names other builds of torch and torchvision, for example those without CUDA:
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu \
-#   PEERS_TORCH='torch==2.13.0+cpu torchvision==0.28.0+cpu' bash scripts/benchmark_peers.sh
+#   PEERS_TORCH='torch==2.13.0+cpu torchvision==0.28.0+cpu' bash scripts/research/benchmark_peers.sh
 set -euo pipefail
 caller=$PWD
 peers="torchvision garden"
@@ -32,8 +32,8 @@ while [ $# -gt 0 ]; do
     *) echo "error: $1: no such option; see --help" >&2; exit 1 ;;
   esac
 done
-source "$(dirname "$0")/environment.sh"
-source scripts/peer_environment.sh
+source "$(dirname "$0")/../environment.sh"
+source scripts/research/peer_environment.sh
 
 # ===: the index's own build, the one that torchvision was compiled with. A local build such as
 # 2.13.0+cpu would satisfy == too, and torchvision's operators would not load next to it.
@@ -49,4 +49,4 @@ for peer in $peers; do
     garden) ensure_garden ;;
   esac
 done
-exec python scripts/peers/compare.py --environments "$folder" ${options[@]+"${options[@]}"}
+exec python scripts/research/peers/compare.py --environments "$folder" ${options[@]+"${options[@]}"}

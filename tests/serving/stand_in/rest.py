@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from stand_in_model import Model, Refused
+
+from tests.serving.stand_in.model import Model, Refused
 
 HTTP = {
     "INVALID_ARGUMENT": 400,

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run an exported model on images in another release of TensorFlow, in an environment of its own:
-#   bash scripts/serve/other_tensorflow.sh EXPORT/1 IMAGE [IMAGE ...]
+#   bash scripts/research/other_tensorflow.sh EXPORT/1 IMAGE [IMAGE ...]
 #   FCIS_OTHER_TENSORFLOW   release, 2.20.* unless set
 set -euo pipefail
 release=${FCIS_OTHER_TENSORFLOW:-2.20.*}

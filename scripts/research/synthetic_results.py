@@ -1,6 +1,6 @@
 """A data set and results of any number of images, to time `fcis evaluate`.
 
-    python scripts/synthetic_results.py 5000 FOLDER
+    python scripts/research/synthetic_results.py 5000 FOLDER
 
 writes truth.json, results.json and images/: 640 x 480 pixels, 80 classes, about 7 instances and 40
 detections per image, all wobbly ellipses as compressed RLE; six detections of ten belong to an

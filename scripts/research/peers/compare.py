@@ -1,4 +1,4 @@
-"""Time FCIS and other instance segmentation in turn on one core; `scripts/benchmark_peers.sh`.
+"""Time FCIS and other instance segmentation in turn on one core, for `benchmark_peers.sh`.
 
 Each model runs in a process of its own, in the virtual environment of its framework. The processes
 wait while one of them works, and every round asks all of them once, so that a change of the
@@ -139,7 +139,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=["torchvision", "garden"], help="leave the other out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all times here")
     parser.add_argument(
-        "--environments", type=Path, default=HERE.parents[1], help="folder of .venv-PEER"
+        "--environments", type=Path, default=HERE.parents[2], help="folder of .venv-PEER"
     )
     given = parser.parse_args()
     if given.rounds < 1:
@@ -155,7 +155,8 @@ def interpreter(environment: str, folder: Path) -> Path:
         return Path(sys.executable)
     python = folder / f".venv-{environment}" / "bin" / "python"
     if not python.exists():
-        sys.exit(f"error: {python} is missing; run bash scripts/benchmark_peers.sh, which makes it")
+        script = "scripts/research/benchmark_peers.sh"
+        sys.exit(f"error: {python} is missing; run bash {script}, which makes it")
     return python
 
 
