@@ -9,7 +9,19 @@ from typing import NoReturn
 
 import typer
 
-from fcis_tf.cli import convert, data, environment, serve, split, train, use
+from fcis_tf.cli import (
+    benchmark,
+    convert,
+    doctor,
+    evaluate,
+    export,
+    import_weights,
+    inspect,
+    predict,
+    shapes,
+    split,
+    train,
+)
 from fcis_tf.errors import FcisError
 
 INTERRUPTED = 130  # exit status of a command that Ctrl-C ended, as in every shell
@@ -20,18 +32,19 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-app.command()(data.shapes)
-app.add_typer(split.app, name="split")
+# The order of --help.
 app.add_typer(convert.app, name="convert")
-app.command()(data.inspect)
+app.add_typer(split.app, name="split")
+app.command()(inspect.inspect)
+app.command()(shapes.shapes)
 app.command()(train.train)
-app.command("import-weights")(train.import_weights)
-app.command()(use.evaluate)
-app.command()(use.predict)
-app.command()(serve.export)
-app.command("check-export")(serve.check_export)
-app.command()(environment.benchmark)
-app.command()(environment.doctor)
+app.command("import-weights")(import_weights.import_weights)
+app.command()(evaluate.evaluate)
+app.command()(predict.predict)
+app.command()(export.export)
+app.command("check-export")(export.check_export)
+app.command()(benchmark.benchmark)
+app.command()(doctor.doctor)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Commands that make weights: train, import-weights."""
+"""fcis train: train a network, or check a data set by overfitting a few images."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fcis_tf.cli.options import Out, Overrides, Run
+from fcis_tf.cli.options import Overrides, Run
 from fcis_tf.errors import FcisError
 from fcis_tf.tf_logging import import_tensorflow
 
@@ -66,37 +66,3 @@ def _check_data(config: "Config", run: Path, count: int) -> None:
         print("\n".join(f"  {cause}" for cause in found.causes))
         raise typer.Exit(1)
     print("the data can be learnt; next: fcis train without --overfit")
-
-
-def import_weights(
-    source: Annotated[
-        str,
-        typer.Argument(help="A .params, .npz or .h5 file, or keras:resnet50, -101 or -152."),
-    ],
-    out: Out,
-    config: Annotated[Path | None, typer.Option(help="Configuration of the new run.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Classes, if not COCO or VOC.")] = None,
-    reinitialise_head: Annotated[
-        bool, typer.Option("--reinitialise-head", help="For another number of classes.")
-    ] = False,
-    overrides: Overrides = None,
-) -> None:
-    """Make a run directory of released FCIS weights, ChainerCV's, or ImageNet's from Keras."""
-    import_tensorflow()
-    from fcis_tf.weights.importer import import_run
-
-    fresh = import_run(
-        source,
-        out,
-        config=config,
-        overrides=overrides or (),
-        labels=labels,
-        fresh_head=reinitialise_head,
-    )
-    if fresh:
-        print(f"not in {source}, newly initialised: {', '.join(fresh)}")
-    print(f"wrote {out}/best.weights.h5, {out}/config.yaml and {out}/labels.json")
-    if fresh:
-        print(f"next: fcis train --config CONFIG --run RUN train.init={out}")
-    else:
-        print(f"next: fcis evaluate --run {out} --records RECORDS")

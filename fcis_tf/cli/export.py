@@ -1,4 +1,4 @@
-"""Commands for serving: export, check-export."""
+"""fcis export and fcis check-export: a SavedModel of a run."""
 
 from pathlib import Path
 from typing import Annotated

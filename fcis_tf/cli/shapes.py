@@ -1,13 +1,11 @@
-"""Commands that make and look at data: shapes, inspect."""
+"""fcis shapes: draw a data set."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fcis_tf.cli.options import Out, Overrides
 from fcis_tf.errors import FcisError
-from fcis_tf.tf_logging import import_tensorflow
 
 
 def shapes(
@@ -34,26 +32,3 @@ def shapes(
     print(
         f"next: fcis convert coco --images {out}/train --annotations {out}/train.json --out RECORDS"
     )
-
-
-def inspect(
-    records: Annotated[Path, typer.Argument(help="Folder of records.")],
-    out: Out,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="Draw what training with this configuration sees."),
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Pictures.")] = 8,
-    overrides: Overrides = None,
-) -> None:
-    """Draw the ground truth as the network will see it, augmentation included."""
-    from fcis_tf.config import load_config
-
-    settings = load_config(config, overrides or ())
-    import_tensorflow()
-    from fcis_tf.data.inspect import inspect_records
-
-    summary, written = inspect_records(records, out, settings, limit=limit)
-    print(summary)
-    print(f"wrote {len(written)} pictures to {out}")
-    print("next: fcis train --config CONFIG --run RUN")

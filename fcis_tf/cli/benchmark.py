@@ -1,4 +1,4 @@
-"""Commands about this machine: benchmark, doctor."""
+"""fcis benchmark: time the stages of prediction, training and the input pipeline."""
 
 from pathlib import Path
 from typing import Annotated
@@ -66,12 +66,3 @@ def benchmark(
     )
     if out:
         print(f"wrote {out}")
-
-
-def doctor() -> None:
-    """Say what of this environment works, and what to do about the rest."""
-    from fcis_tf.doctor import examine
-
-    report, sound = examine()
-    print(report)
-    raise typer.Exit(0 if sound else 1)
