@@ -5,9 +5,10 @@ TensorFlow is imported by the sub-command that needs it, so that help is quick.
 
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from fcis_tf.cli import (
     benchmark,
@@ -26,13 +27,38 @@ from fcis_tf.errors import FcisError
 
 INTERRUPTED = 130  # exit status of a command that Ctrl-C ended, as in every shell
 
+# Data, training, evaluation, prediction, serving, then the machine.
+ORDER = (
+    "shapes",
+    "split",
+    "convert",
+    "inspect",
+    "import-weights",
+    "train",
+    "evaluate",
+    "predict",
+    "export",
+    "check-export",
+    "benchmark",
+    "doctor",
+)
+
+
+class _InOrder(TyperGroup):
+    """Lists the commands as in ORDER; typer lists those with sub-commands last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of all commands."""
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
 app = typer.Typer(
+    cls=_InOrder,
     help="FCIS: instance segmentation on TensorFlow, from COCO labels to a SavedModel.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-# The order of --help.
 app.add_typer(convert.app, name="convert")
 app.add_typer(split.app, name="split")
 app.command()(inspect.inspect)
