@@ -16,10 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from fcis_tf.allocator import keep_freed_memory
 
-del sys.path[0]
 # The model must not need what it was made with: importing these fails from here on.
 sys.modules |= dict.fromkeys(("keras", "tf_keras", "fcis_tf"))
 
