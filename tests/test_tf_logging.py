@@ -21,8 +21,8 @@ for line in (
 def import_it(folder, ending, level):
     (folder / "tensorflow.py").write_text(MODULE.format(ending=ending))
     code = (
-        f"import sys; sys.path.insert(0, {str(folder)!r}); from fcis_tf import quiet;"
-        "quiet.import_tensorflow(); print('after', file=sys.stderr)"
+        f"import sys; sys.path.insert(0, {str(folder)!r}); from fcis_tf import tf_logging;"
+        "tf_logging.import_tensorflow(); print('after', file=sys.stderr)"
     )
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
