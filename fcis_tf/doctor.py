@@ -1,4 +1,4 @@
-"""What of this environment works, and what to do about the rest."""
+"""Checks of the installation, each with a fix: `fcis doctor`."""
 
 import os
 import platform
@@ -40,7 +40,7 @@ def examine() -> tuple[str, bool]:
             verdict, text = "FAILS", f"{type(fault).__name__}: {fault}"
         sound &= verdict != "FAILS"
         lines.append(f"{verdict:5}  {name:12}  {text}")
-    lines.append("everything essential works" if sound else "mend what FAILS, then run again")
+    lines.append("all essential checks pass" if sound else "fix what FAILS, then run again")
     return "\n".join(lines), sound
 
 
@@ -128,7 +128,7 @@ def _devices() -> tuple[str, str]:
         if shutil.which("nvidia-smi"):
             return "WARN", (
                 "an NVIDIA driver is there but TensorFlow sees no GPU: training runs on the CPU; "
-                "install the extra .[gpu] instead of .[cpu], look at CUDA_VISIBLE_DEVICES"
+                "install the extra .[gpu] instead of .[cpu], or check CUDA_VISIBLE_DEVICES"
             )
         return "ok", "training runs on the CPU (no GPU visible to TensorFlow)"
     names = [tf.config.experimental.get_device_details(g).get("device_name", "GPU") for g in gpus]

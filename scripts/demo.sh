@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# The main job on data it draws itself: labels, records, training, evaluation, pictures, SavedModel.
-# Everything lands in demo/; a second run reuses what is complete.
+# Draw a data set, convert, train, evaluate, predict and export it. Everything is written to demo/;
+# a second run reuses completed steps.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 
-step() {  # step RESULT WORDS COMMAND...: run the command unless its result is there
-  local result=$1 words=$2
+step() {  # step RESULT TITLE COMMAND...: run the command unless its result exists
+  local result=$1 title=$2
   shift 2
   if [ -e "$result" ]; then
-    echo "== $words: $result is there"
+    echo "== $title: $result exists"
   else
-    echo "== $words"
+    echo "== $title"
     "$@"
   fi
 }

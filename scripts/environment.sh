@@ -34,7 +34,7 @@ make_venv() {
   python=$(find_python) || exit 1
   "$python" -c 'import ensurepip, venv' 2>/dev/null ||
     fail "$python cannot make virtual environments; apt-get install python3-venv"
-  "$python" -m venv .venv || fail "$python could not make .venv; rm -r .venv and look at the lines above"
+  "$python" -m venv .venv || fail "$python could not make .venv; rm -r .venv and see the lines above"
 }
 
 ensure_installed() {  # ensure_installed EXTRAS: install the project, once for every state of setup.py
@@ -42,11 +42,11 @@ ensure_installed() {  # ensure_installed EXTRAS: install the project, once for e
   stamp=".venv/fcis-$1-$(cksum <setup.py | cut -d' ' -f1)"
   if [ ! -e "$stamp" ]; then
     echo "installing fcis_tf[$1] into .venv; a minute or two the first time" >&2
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$1]" ||
+    .venv/bin/python -m pip install -q --disable-pip-version-check -e ".[$1]" ||
       fail "pip could not install fcis_tf[$1]; if it misses a compiler or Python.h: apt-get install build-essential python3-dev"
     # It requires TensorFlow's GPU package by name, whose files would lie over those of the CPU's.
     case $1 in *test*)
-      .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+      .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps \
         "tensorflow-serving-api==2.21.*" || fail "pip could not install tensorflow-serving-api"
       ;;
     esac

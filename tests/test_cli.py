@@ -68,7 +68,7 @@ def test_every_command_has_help(name):
         (["evaluate", "--run", "R", "--images", "I"], "--images does not go with --run"),
         (["evaluate", "--results", "r", "train.steps=3"], "KEY=VALUE does not go with --results"),
         (["evaluate", "--results", "absent.json", "--annotations", "a.json"], "a.json: no such"),
-        (["predict", "--out", "o", "a.jpg"], "expected --run RUN or --server URL"),
+        (["predict", "--out", "o", "a.jpg"], "expected one of --run RUN and --server URL"),
         (["predict", "--server", "u", "--out", "o", "a", "--score-maps"], "--as-stored and --set"),
         (["check-export", "absent"], "absent: not a SavedModel"),
         (["predict", "--run", "absent", "--out", "o", "absent.jpg"], "absent.jpg: no such file"),
@@ -250,7 +250,7 @@ def test_the_main_job_from_the_command_line(monkeypatch, capsys, tmp_path):
 
 @pytest.mark.parametrize(
     ("also", "then"),
-    [([], "the same command continues"), (["--overfit", "8"], "--overfit starts anew")],
+    [([], "the same command continues"), (["--overfit", "8"], "--overfit starts again")],
 )
 def test_a_training_that_is_asked_to_stop_ends_as_in_every_shell(
     monkeypatch, capsys, tmp_path, also, then
@@ -270,7 +270,7 @@ def test_a_training_that_is_asked_to_stop_ends_as_in_every_shell(
     assert err == f"stopped by SIGTERM; {then}\n"
 
 
-@pytest.mark.parametrize(("causes", "status"), [([], 0), (["labels: look"], 1)])
+@pytest.mark.parametrize(("causes", "status"), [([], 0), (["labels: shifted"], 1)])
 def test_the_sanity_check_of_a_data_set_has_a_status(monkeypatch, capsys, tmp_path, causes, status):
     from fcis_tf.training import overfit
 
@@ -283,4 +283,4 @@ def test_the_sanity_check_of_a_data_set_has_a_status(monkeypatch, capsys, tmp_pa
     code, out, _ = call(monkeypatch, capsys, "train", *given)
     assert code == status
     assert f"mask AP50 {0.5 if causes else 0.97:.3f} on its own 8 images after 320 steps" in out
-    assert ("  labels: look" in out) == bool(causes)
+    assert ("  labels: shifted" in out) == bool(causes)

@@ -52,7 +52,7 @@ def test_wrong_numbers_and_settings_fail(monkeypatch, target, broken, check, wor
     report, sound = doctor.examine()
     (line,) = [row for row in report.splitlines() if row[7:].startswith(check + " ")]
     assert not sound and line.startswith("FAILS") and words in line
-    assert report.splitlines()[-1].startswith("mend")
+    assert report.splitlines()[-1].startswith("fix")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""The command ``fcis``: parse, call one function, say what was written and what comes next.
+"""The command ``fcis``: parse arguments, call one function, print what was written.
 
-TensorFlow is imported by the sub-command that needs it, so that help is quick.
+Each sub-command imports TensorFlow itself, so that ``--help`` is fast.
 """
 
 import os
@@ -74,8 +74,8 @@ app.command()(doctor.doctor)
 
 
 def main() -> None:
-    """Run a command and exit: 2 and one line for faults of the input, 130 for Ctrl-C."""
-    # Level 3: TensorFlow logs start-up notes as errors; what really fails is an exception.
+    """Run a command and exit: status 2 and one line for invalid input, 130 for Ctrl-C."""
+    # Level 3: TensorFlow logs start-up notes as errors; real failures raise exceptions.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         status = app(sys.argv[1:] or ["--help"], prog_name="fcis", standalone_mode=False)

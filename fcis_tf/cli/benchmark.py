@@ -12,7 +12,7 @@ from fcis_tf.tf_logging import import_tensorflow
 def benchmark(
     config: Annotated[
         Path | None,
-        typer.Option(help="Configuration of the network; default the paper's."),
+        typer.Option(help="Configuration of the network; default: the paper's."),
     ] = None,
     size: Annotated[tuple[int, int], typer.Option(help="Height and width of the image.")] = (
         600,
@@ -24,18 +24,18 @@ def benchmark(
     ] = None,
     rois: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="A number of ROIs to compare; may be repeated."),
+        typer.Option(min=1, help="Number of ROIs to compare; may be repeated."),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 7,
-    threads: Annotated[int, typer.Option(min=0, help="Threads of TensorFlow; 0: all.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="TensorFlow threads; 0: all.")] = 0,
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Time training's input pipeline on these records instead."),
+        typer.Option(help="Time the training input pipeline on these records instead."),
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Time prediction by stage, its variants, assembly alone and the training step; or the data."""
+    """Time prediction, assembly, the training step, or the input pipeline."""
     from fcis_tf.config import load_config
 
     settings = load_config(config, overrides or ())
@@ -51,7 +51,7 @@ def benchmark(
         if out:
             print(f"wrote {out}")
         return
-    # Every variant traces the same method anew, which is meant; TensorFlow warns of it.
+    # TensorFlow warns about retracing; here every variant traces the same method on purpose.
     tf.get_logger().setLevel("ERROR")
     from fcis_tf.benchmark.report import MEASUREMENTS, benchmark
 

@@ -4,7 +4,7 @@ import typer
 
 
 def doctor() -> None:
-    """Say what of this environment works, and what to do about the rest."""
+    """Check the installation, and suggest fixes."""
     from fcis_tf.doctor import examine
 
     report, sound = examine()

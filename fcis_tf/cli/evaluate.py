@@ -1,4 +1,4 @@
-"""fcis evaluate: measure a run, or the results of any tool."""
+"""fcis evaluate: metrics of a run, or of a COCO results file of any tool."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +14,11 @@ def evaluate(
     run: Annotated[Path | None, typer.Option(help="Run directory.", show_default=False)] = None,
     results: Annotated[
         Path | None,
-        typer.Option(help="COCO results json to score instead of a run, of any tool."),
+        typer.Option(help="COCO results json of any tool, to score instead of a run."),
     ] = None,
     records: Annotated[
         str | None,
-        typer.Option(help="Folder of records; default the run's validation records."),
+        typer.Option(help="Folder of records; default: the run's validation records."),
     ] = None,
     annotations: Annotated[
         Path | None,
@@ -30,27 +30,27 @@ def evaluate(
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Other weights than the run's best."),
+        typer.Option(help="Weights to use instead of the run's best."),
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(help="Folder for a page with tables, curves, errors and pictures."),
+        typer.Option(help="Folder for an HTML report with tables, curves, errors and images."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder to write to; default RUN/evaluation."),
+        typer.Option(help="Folder to write to; default: RUN/evaluation."),
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Only the first images."),
+        typer.Option(min=1, help="Use only this many images."),
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """AP of masks, boxes and boundaries, VOC mAP^r, by class; a report; COCO results json."""
+    """Compute AP of masks, boxes and boundaries and VOC mAP^r; write a report."""
     from fcis_tf.progress import Progress
 
     if (run is None) == (results is None):
-        raise FcisError("evaluate: name one of --run RUN and --results FILE")
+        raise FcisError("evaluate: expected one of --run RUN and --results FILE")
     if results:
         refused = {"--weights": weights, "KEY=VALUE": overrides}
     else:

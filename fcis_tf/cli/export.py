@@ -16,11 +16,11 @@ def export(
         int | None,
         typer.Option(
             min=1,
-            help="Larger image files are refused before they are decoded; default 25 million.",
+            help="Refuse image files with more pixels before decoding; default: 25 million.",
         ),
     ] = None,
     upright: Annotated[
-        bool, typer.Option("--upright/--as-stored", help="Turn JPEGs as their EXIF says.")
+        bool, typer.Option("--upright/--as-stored", help="Apply the EXIF rotation of JPEGs.")
     ] = True,
     overrides: Overrides = None,
 ) -> None:
@@ -31,7 +31,7 @@ def export(
     used = export(
         run, out, overrides=tuple(overrides or ()), max_pixels=max_pixels, upright=upright
     )
-    print(f"wrote {out}: {len(used)} kinds of operations, all of them in a stock server")
+    print(f"wrote {out}: {len(used)} kinds of operations, all available in a stock server")
     print("signatures: serving_default and compact (image files), images (uint8)")
     print(f"next: bash scripts/deploy/start.sh {out.parent}")
 
@@ -39,10 +39,10 @@ def export(
 def check_export(
     saved_model: Annotated[Path, typer.Argument(help="Version folder, such as export/1.")],
 ) -> None:
-    """List the operations of a SavedModel; fails on any that a stock server lacks."""
+    """List the operations of a SavedModel; fail on any that a stock server lacks."""
     import_tensorflow()
     from fcis_tf.serving.export.ops_check import check_operations
 
     used = check_operations(saved_model)
     print("\n".join(used))
-    print(f"{len(used)} kinds of operations, all of them in a stock tensorflow_model_server")
+    print(f"{len(used)} kinds of operations, all available in a stock tensorflow_model_server")

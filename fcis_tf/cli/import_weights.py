@@ -1,4 +1,4 @@
-"""fcis import-weights: make a run directory of released weights."""
+"""fcis import-weights: make a run directory from pretrained weights."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,13 +16,18 @@ def import_weights(
     ],
     out: Out,
     config: Annotated[Path | None, typer.Option(help="Configuration of the new run.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Classes, if not COCO or VOC.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="labels.json, if the classes are not those of COCO or VOC.")
+    ] = None,
     reinitialise_head: Annotated[
-        bool, typer.Option("--reinitialise-head", help="For another number of classes.")
+        bool,
+        typer.Option(
+            "--reinitialise-head", help="Initialise the head for another number of classes."
+        ),
     ] = False,
     overrides: Overrides = None,
 ) -> None:
-    """Make a run directory of released FCIS weights, ChainerCV's, or ImageNet's from Keras."""
+    """Make a run directory from FCIS weights (MXNet, ChainerCV) or ImageNet weights."""
     import_tensorflow()
     from fcis_tf.weights.importer import import_run
 

@@ -14,12 +14,12 @@ def inspect(
     out: Out,
     config: Annotated[
         Path | None,
-        typer.Option(help="Draw what training with this configuration sees."),
+        typer.Option(help="Augment as training with this configuration does."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Pictures.")] = 8,
+    limit: Annotated[int, typer.Option(min=1, help="Number of pictures.")] = 8,
     overrides: Overrides = None,
 ) -> None:
-    """Draw the ground truth as the network will see it, augmentation included."""
+    """Draw the ground truth of records after augmentation."""
     from fcis_tf.config import load_config
 
     settings = load_config(config, overrides or ())

@@ -20,44 +20,49 @@ def predict(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Ask a server instead: http://HOST:8501 (REST) or grpc://HOST:8500.",
+            help="Use a server instead: http://HOST:8501 (REST) or grpc://HOST:8500.",
         ),
     ] = None,
     model: Annotated[str, typer.Option(help="Name of the model on the server.")] = "fcis",
     labels: Annotated[
         Path | None,
-        typer.Option(help="With --server: labels.json, for the names of the classes."),
+        typer.Option(help="With --server: labels.json with the class names."),
     ] = None,
     deadline: Annotated[
-        float, typer.Option(min=0.1, help="Seconds a server may take, with all attempts.")
+        float,
+        typer.Option(min=0.1, help="With --server: seconds for a request, including retries."),
     ] = 60.0,
-    score: Annotated[float, typer.Option(min=0, max=1, help="Least score drawn.")] = 0.5,
+    score: Annotated[
+        float, typer.Option(min=0, max=1, help="Minimum score of drawn instances.")
+    ] = 0.5,
     pictures: Annotated[
-        bool, typer.Option("--pictures/--no-pictures", help="Draw the instances over the images.")
+        bool, typer.Option("--pictures/--no-pictures", help="Draw the instances on the images.")
     ] = True,
     label_maps: Annotated[
         bool,
-        typer.Option("--label-maps", help="Also a 16-bit PNG of instance numbers for each image."),
+        typer.Option(
+            "--label-maps", help="Also write a 16-bit PNG of instance numbers for each image."
+        ),
     ] = False,
     score_maps: Annotated[
         bool,
-        typer.Option("--score-maps", help="Also draw the k x k maps behind the best instance."),
+        typer.Option("--score-maps", help="Also draw the k x k score maps of the best instance."),
     ] = False,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Only the first images."),
+        typer.Option(min=1, help="Use only this many images."),
     ] = None,
     upright: Annotated[
-        bool, typer.Option("--upright/--as-stored", help="Turn images as their EXIF says.")
+        bool, typer.Option("--upright/--as-stored", help="Apply the EXIF rotation of images.")
     ] = True,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Configuration; may be repeated."),
     ] = None,
 ) -> None:
-    """Draw the instances of images; also writes them as COCO json."""
+    """Predict the instances of images and videos; write pictures and COCO json."""
     if (run is None) == (server is None):
-        raise FcisError("predict: expected --run RUN or --server URL, one of them")
+        raise FcisError("predict: expected one of --run RUN and --server URL")
     import_tensorflow()
     from fcis_tf.prediction.output import OutputOptions
     from fcis_tf.progress import Progress

@@ -11,7 +11,7 @@ from fcis_tf.errors import FcisError
 def shapes(
     out: Annotated[Path, typer.Argument(help="Folder to write to.")],
     train: Annotated[int, typer.Option(help="Training images.")] = 1000,
-    validation: Annotated[int, typer.Option(help="Held-out images.")] = 100,
+    validation: Annotated[int, typer.Option(help="Validation images.")] = 100,
     size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 160,
     seed: Annotated[int, typer.Option(help="The same seed draws the same images.")] = 0,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Commands that hold images out for validation: split coco, labelme, masks."""
+"""fcis split: hold out images for validation; one sub-command for each format of labels."""
 
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,10 @@ from fcis_tf.tf_logging import import_tensorflow
 if TYPE_CHECKING:
     from fcis_tf.data.sources.base import Reader
 
-app = typer.Typer(help="Split labelled images into some to train with and some to hold out.")
+app = typer.Typer(help="Split labelled images into training and validation images.")
 
 Validation = Annotated[
-    float, typer.Option(min=0.0, max=1.0, help="Part of the images to hold out.")
+    float, typer.Option(min=0.0, max=1.0, help="Fraction of the images to hold out.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed draws the same split.")]
 
@@ -27,7 +27,7 @@ def coco(
     validation: Validation = 0.2,
     seed: Seed = 0,
 ) -> None:
-    """Write train.json and val.json; an image file is in one of them."""
+    """Split a COCO json into train.json and val.json."""
     import_tensorflow()
     from fcis_tf.data.convert.split import split_coco
 
@@ -40,7 +40,7 @@ def coco(
 
 @app.command()
 def labelme(folder: LabelMeFolder, out: Out, validation: Validation = 0.2, seed: Seed = 0) -> None:
-    """Write train.txt and val.txt with names of images, for fcis convert labelme --list."""
+    """Write train.txt and val.txt with image names, for fcis convert labelme --list."""
     import_tensorflow()
     from fcis_tf.data.sources.labelme import read_labelme
 
@@ -55,7 +55,7 @@ def masks(
     validation: Validation = 0.2,
     seed: Seed = 0,
 ) -> None:
-    """Write train.txt and val.txt with names of images, for fcis convert masks --list."""
+    """Write train.txt and val.txt with image names, for fcis convert masks --list."""
     import_tensorflow()
     from fcis_tf.data.sources.masks import read_masks
 

@@ -21,12 +21,12 @@ def train(
     overfit: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Only check the data: learn so many training images by heart, say 8."
+            min=1, help="Only check the data: overfit this many training images, such as 8."
         ),
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Train on all visible devices; the same command continues an interrupted run."""
+    """Train on all visible devices, or continue an interrupted run."""
     from fcis_tf.config import load_config
 
     settings = load_config(config, overrides or ())
@@ -42,13 +42,13 @@ def train(
     except Stopped as stopped:
         signal = stopped.signal.name
         print(
-            f"stopped by {signal}; --overfit starts anew" if overfit else stopped, file=sys.stderr
+            f"stopped by {signal}; --overfit starts again" if overfit else stopped, file=sys.stderr
         )
         raise typer.Exit(128 + stopped.signal) from None  # as in every shell
     except FcisError as fault:
         if "TF_CONFIG" in os.environ:
             print(f"error: {fault}", file=sys.stderr, flush=True)
-            os._exit(2)  # TensorFlow's server may wait for the other hosts for ever
+            os._exit(2)  # TensorFlow's server may wait for the other hosts forever
         raise
     if "mask" in metrics:
         print(f"best step {metrics['step']}: mask AP {metrics['mask']['AP']:.3f}")
@@ -62,7 +62,7 @@ def _check_data(config: "Config", run: Path, count: int) -> None:
     found = overfit(config, run, count)
     print(f"mask AP50 {found.ap50:.3f} on its own {count} images after {found.steps} steps")
     if found.causes:
-        print(f"expected {AP50} at least; look at, the likeliest first:")
+        print(f"expected at least {AP50}; check, most likely cause first:")
         print("\n".join(f"  {cause}" for cause in found.causes))
         raise typer.Exit(1)
     print("the data can be learnt; next: fcis train without --overfit")

@@ -5,8 +5,8 @@
 #   WORKERS  a number of workers on this machine, or HOST[:PORT],HOST[:PORT],... reached with ssh
 #   PORT     (environment) first port; by default 12345
 #   GRACE    (environment) seconds that the others have to end after one did not; by default 180
-# On every host the same files must lie at the same paths. The first worker has the terminal; lines
-# of the others begin with their address. docs/distributed.md tells the rest.
+# On every host the same files must lie at the same paths. Output of the first worker is
+# printed as it is; lines of the others begin with their address. See docs/distributed.md.
 set -euo pipefail
 
 fail() {
@@ -74,7 +74,7 @@ for _ in "${running[@]}"; do
   [ "$status" = 0 ] || break
 done
 if [ "$status" != 0 ]; then
-  # The others find out by themselves, but one that waits for ever ignores all but KILL.
+  # The others end by themselves, but one that waits forever ignores all signals but KILL.
   last=$((SECONDS + grace))
   while [ $SECONDS -lt $last ] && alive; do sleep 0.2; done
   end KILL

@@ -1,4 +1,4 @@
-"""Load an exported model with TensorFlow alone and print what it finds in image files.
+"""Load an exported model with TensorFlow alone and print the instances in image files.
 
 python scripts/deploy/run_saved_model.py EXPORT/1 IMAGE [IMAGE ...]
 """
@@ -6,7 +6,7 @@ python scripts/deploy/run_saved_model.py EXPORT/1 IMAGE [IMAGE ...]
 import sys
 from pathlib import Path
 
-# The model must not need what it was made with: importing these fails from here on.
+# The model must not depend on these packages: importing them fails from here on.
 sys.modules |= dict.fromkeys(("keras", "tf_keras", "fcis_tf"))
 
 import tensorflow as tf  # noqa: E402

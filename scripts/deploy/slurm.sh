@@ -10,7 +10,7 @@
 #SBATCH --cpus-per-task=32
 #SBATCH --time=24:00:00
 #SBATCH --output=fcis-%j.log
-# Two minutes before the time is over every worker gets TERM: it writes a checkpoint and ends.
+# Two minutes before the time limit every worker gets TERM, writes a checkpoint and ends.
 #SBATCH --signal=TERM@120
 # After the failure of a host the job is queued again and continues from the newest checkpoint.
 #SBATCH --requeue
@@ -22,7 +22,7 @@ for host in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
 done
 export WORKERS="[$list]"
 
-# A worker that is lost ends the others by itself; WAIT gives them the time to say so.
+# If a worker is lost the others end by themselves; --wait gives them time to report it.
 srun --label --wait=180 bash -c '
   export TF_CONFIG="{\"cluster\": {\"worker\": $WORKERS}, \"task\": {\"type\": \"worker\", \"index\": $SLURM_PROCID}}"
   exec fcis train "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Start TensorFlow Serving on an export, and wait until it answers:
+# Start TensorFlow Serving on an export, and wait until it is ready:
 #   bash scripts/deploy/start.sh EXPORT [cpu|gpu]      EXPORT is the folder of version folders
 #   bash scripts/deploy/start.sh --stop
 # FCIS_REST_PORT and FCIS_GRPC_PORT (8501, 8500) choose other ports, FCIS_SERVING_TAG another release.

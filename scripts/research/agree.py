@@ -1,4 +1,4 @@
-"""Does an exported model say of real images what its run says?
+"""Compare an exported model with its run on real images.
 
 python scripts/research/agree.py --run RUN --base EXPORT IMAGE_OR_FOLDER [...] [--limit 50]
 

@@ -1,4 +1,4 @@
-"""Requests that no server should answer with detections, and none should fall over."""
+"""Invalid requests, which a server must answer with errors."""
 
 import base64
 import http.client
@@ -13,7 +13,7 @@ import grpc
 from fcis_tf.serving.client import messages
 
 BOMB_SIDE = 30_000
-# What a bad file is answered with, apart from everything else in its batch.
+# The error for each kind of bad file; other images in its batch are not affected.
 FILE_FAULTS = {
     "truncated JPEG": "damaged or cut off",
     "text file": "neither JPEG nor PNG",

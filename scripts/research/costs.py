@@ -1,9 +1,9 @@
-"""What serving adds to the convolutions, and how large a REST reply is.
+"""Time that serving adds to the convolutions, and the size of a REST reply.
 
 python scripts/research/costs.py --config configs/fcis_r101_coco.yaml [--batch 8] [--rounds 3]
 
 Random weights that give 100 detections in 600 x 1000 pixels of noise, as in `fcis benchmark`;
-masks of noise are harder to pack than those of objects. The two take turns in every round.
+masks of noise compress less than those of objects. The two are timed in turn in every round.
 """
 
 import argparse

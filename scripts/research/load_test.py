@@ -1,9 +1,9 @@
-"""Many requests from many clients, some of them bad: is every answer right, and memory flat?
+"""Send many requests from many clients, some of them bad; check answers and memory.
 
 python scripts/research/load_test.py --run RUN --base EXPORT --images DIR [--requests 10000]
 
 Starts the stand-in for tensorflow_model_server on EXPORT, whose highest version was exported from
-RUN, and compares every answer with what RUN says itself. Exit status 1 if anything is wrong.
+RUN, and compares every answer with that of RUN. Exit status 1 if anything is wrong.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def difference(answer: Instances, live: Instances) -> str:
 
 
 def live_answers(run: Path, base: Path, files: list[Path]) -> list[Instances]:
-    """What the run says with the configuration that was exported."""
+    """Predictions of the run with the exported configuration."""
     version = max(int(p.name) for p in base.iterdir() if p.name.isdecimal())
     exported = yaml.safe_load((base / str(version) / "assets.extra/config.yaml").read_text())
     overrides = [
@@ -59,7 +59,7 @@ def resident(pid: int) -> int:
 
 
 class Load:
-    """The requests, and what came of them."""
+    """The requests and their results."""
 
     def __init__(self, urls: tuple[str, str], files: list[bytes], live: list) -> None:
         self.files, self.live = files, live

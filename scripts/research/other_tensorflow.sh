@@ -7,7 +7,7 @@ release=${FCIS_OTHER_TENSORFLOW:-2.20.*}
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 python3 -m venv "$place"
-"$place/bin/python" -m pip install --quiet --disable-pip-version-check "tensorflow-cpu==$release"
+"$place/bin/python" -m pip install -q --disable-pip-version-check "tensorflow-cpu==$release"
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-3}
 "$place/bin/python" -I -c 'import tensorflow as tf; print("TensorFlow", tf.__version__)'
 "$place/bin/python" -I "$(dirname "$0")/../deploy/run_saved_model.py" "$@"

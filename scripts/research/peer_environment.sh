@@ -9,9 +9,9 @@ case ${PEERS_ENVIRONMENTS:-} in
   *) folder=$caller/$PEERS_ENVIRONMENTS ;;
 esac
 
-# The package asks for a hundred others, most of them for text, hubs and cloud storage; the extra
-# [garden] has what its Mask R-CNN, its decoder and its converter import. What asks for a second
-# TensorFlow is taken without dependencies.
+# The package requires a hundred others, most of them for text, hubs and cloud storage; the extra
+# [garden] has what its Mask R-CNN, its decoder and its converter import. Packages that require a
+# second TensorFlow are installed without dependencies.
 garden_alone=("tf-models-official==2.20.*" "tf_keras==2.20.*" "tensorflow-hub==0.16.*")
 
 begin_peer() {  # begin_peer NAME REQUIREMENTS: true if its environment is still to be filled
@@ -25,11 +25,11 @@ begin_peer() {  # begin_peer NAME REQUIREMENTS: true if its environment is still
 }
 
 into_peer() {  # into_peer ARGUMENTS: pip install
-  "$environment/bin/python" -m pip install --quiet --disable-pip-version-check "$@" ||
-    fail "pip could not install $*; look at the lines above"
+  "$environment/bin/python" -m pip install -q --disable-pip-version-check "$@" ||
+    fail "pip could not install $*; see the lines above"
 }
 
-ensure_garden() {  # TensorFlow's Model Garden beside this project, on the TensorFlow it asks for
+ensure_garden() {  # TensorFlow's Model Garden beside this project, on the TensorFlow it requires
   if begin_peer garden "${garden_alone[*]} $(sed -n '/install_requires/,/^    }/p' setup.py)"; then
     into_peer -e ".[garden,test]"
     into_peer --no-deps "${garden_alone[@]}"

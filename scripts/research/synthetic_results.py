@@ -3,7 +3,7 @@
     python scripts/research/synthetic_results.py 5000 FOLDER
 
 writes truth.json, results.json and images/: 640 x 480 pixels, 80 classes, about 7 instances and 40
-detections per image, all wobbly ellipses as compressed RLE; six detections of ten belong to an
+detections per image, all irregular ellipses as compressed RLE; six detections of ten belong to an
 instance.
 """
 

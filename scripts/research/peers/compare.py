@@ -1,8 +1,8 @@
 """Time FCIS and other instance segmentation in turn on one core, for `benchmark_peers.sh`.
 
 Each model runs in a process of its own, in the virtual environment of its framework. The processes
-wait while one of them works, and every round asks all of them once, so that a change of the
-machine's speed meets all alike. A ratio is the median over rounds of ours / peer.
+wait while one of them works, and every round times all of them once, so that a change of the
+machine's speed affects all of them. A ratio is the median over rounds of ours / peer.
 """
 
 import argparse
@@ -166,7 +166,7 @@ def chosen(only: str | None) -> list[tuple[Model, Model]]:
 
 
 def one_core() -> int | None:
-    """The last core that this process may use, where that can be asked."""
+    """The last core that this process may use, where the system reports it."""
     return max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
@@ -195,7 +195,7 @@ def summary(values: list[float]) -> dict[str, Any]:
 
 
 def measure(models: list[Model], given: argparse.Namespace, core: int | None) -> list[Worker]:
-    """Start all models, one after the other, and ask them in turn.
+    """Start all models, one after the other, and time them in turn.
 
     Args:
         models: what to time.

@@ -1,4 +1,4 @@
-"""The work that every model of the comparison is given."""
+"""The work of every model in the comparison."""
 
 HEIGHT, WIDTH = 600, 1000
 CLASSES = 80  # without background

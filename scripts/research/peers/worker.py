@@ -1,6 +1,6 @@
-"""What every timed process shares: one core, the picture, and the lines it speaks with compare.py.
+"""Common parts of the timed processes: one core, the picture, and the protocol with compare.py.
 
-A worker warms up, says ``{"ready": true, ...}`` and then answers each line ``go`` on its standard
+A worker warms up, prints ``{"ready": true, ...}`` and then answers each line ``go`` on its standard
 input with ``{"seconds": s, "proposals": n, "detections": d}``.
 """
 
@@ -47,7 +47,7 @@ def check_masks(masks: Any, boxes: np.ndarray) -> None:
     """
     shape = tuple(masks.shape)
     if shape[0] != len(boxes) or shape[-2:] != (HEIGHT, WIDTH):
-        sys.exit(f"error: masks of shape {shape} for {len(boxes)} boxes; look at the worker")
+        sys.exit(f"error: masks of shape {shape} for {len(boxes)} boxes; check the worker")
     if not np.isfinite(boxes).all():
         sys.exit("error: boxes that are not finite; lower RESIDUAL_GAMMA in setting.py")
 

@@ -1,4 +1,4 @@
-"""A stand-in for tensorflow_model_server, to test clients and exports where it is not at hand.
+"""A test double of tensorflow_model_server, for tests of clients and exports.
 
 It speaks gRPC through the stubs of tensorflow-serving-api and REST by the rules of TensorFlow
 Serving, runs the SavedModel in a session, batches, and replays the warm-up requests. When it is
@@ -18,7 +18,7 @@ from typing import Any
 
 from fcis_tf.allocator import keep_freed_memory
 
-# The model must not need what it was made with: importing these fails from here on.
+# The model must not depend on these packages: importing them fails from here on.
 sys.modules |= dict.fromkeys(("keras", "tf_keras", "fcis_tf"))
 
 import grpc  # noqa: E402
@@ -62,7 +62,7 @@ class Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class Status(model_service_pb2_grpc.ModelServiceServicer):
-    """ModelService.GetModelStatus, what health checks ask."""
+    """ModelService.GetModelStatus, which health checks call."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -83,8 +83,8 @@ def _check_model(model: Model, spec: Any) -> None:
     if spec.name != model.name:
         raise Refused("NOT_FOUND", f"Servable not found for request: Latest({spec.name})")
     if spec.HasField("version") and spec.version.value != model.version:
-        asked = f"Specific({spec.name}, {spec.version.value})"
-        raise Refused("NOT_FOUND", f"Servable not found for request: {asked}")
+        wanted = f"Specific({spec.name}, {spec.version.value})"
+        raise Refused("NOT_FOUND", f"Servable not found for request: {wanted}")
 
 
 def _array(name: str, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A SavedModel in a TensorFlow session with batching, as TensorFlow Serving holds one."""
+"""A SavedModel in a TensorFlow session with batching, as in TensorFlow Serving."""
 
 import queue
 import re
@@ -153,7 +153,7 @@ class Model:
 
 
 class Batcher:
-    """Requests that arrive together run together, and share each other's failure."""
+    """Runs requests that arrive together as one batch, which succeeds or fails as a whole."""
 
     def __init__(
         self, run: Any, threads: int, *, max_batch_size: int, timeout: float, max_enqueued: int
