@@ -30,7 +30,7 @@ TENSORFLOWS = ("tensorflow", "tensorflow-cpu")
 
 
 def examine() -> tuple[str, bool]:
-    """A report of one line per check, and whether everything essential works."""
+    """A report of one line per check, and whether all essential checks pass."""
     lines: list[str] = []
     sound = True
     for name, check in _checks().items():

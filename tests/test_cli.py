@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import fcis_tf
 from fcis_tf.cli import app, main
 from fcis_tf.errors import FcisError
+from fcis_tf.prediction.output import OutputOptions
 from tests.training.test_loop import TINY
 
 COMMANDS = (
@@ -175,8 +176,7 @@ def test_options_reach_the_functions(monkeypatch, capsys):
     positional, named = calls["predict"]
     assert code == 0 and "wrote 2 pictures" in out
     assert [str(path) for path in positional[1]] == ["a.jpg", "b"]
-    assert (named["score"], named["score_maps"]) == (0.25, True)
-    assert (named["label_maps"], named["pictures"]) == (True, False)
+    assert positional[3] == OutputOptions(0.25, pictures=False, label_maps=True, score_maps=True)
     assert list(named["overrides"]) == ["predict.voting=none", "predict.max_detections=9"]
 
     code, out, _ = call(
@@ -187,7 +187,7 @@ def test_options_reach_the_functions(monkeypatch, capsys):
     assert code == 0 and "wrote 1 pictures" in out
     assert (positional[0], [str(path) for path in positional[1]]) == ("http://h:1", ["a.jpg"])
     assert (named["deadline"], named["model"], named["labels"]) == (5.0, "net", None)
-    assert (named["label_maps"], named["pictures"], named["limit"]) == (True, True, 3)
+    assert positional[3] == OutputOptions(label_maps=True) and named["limit"] == 3
 
     code, out, _ = call(
         monkeypatch, capsys, "export", "--run", "R", "--out", "E/3", "predict.voting=soft",

@@ -1,1 +1,1 @@
-"""Where the time goes: `fcis benchmark`."""
+"""Timing of prediction, training and the input pipeline: `fcis benchmark`."""

@@ -1,4 +1,4 @@
-"""What ROIs read from the maps, forward and backward, against one pass of the backbone."""
+"""Time of assembly, forward and backward, relative to one pass of the backbone."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,16 +14,16 @@ from fcis_tf.ops.library import use_custom
 from fcis_tf.structures import Tensor
 
 BACKBONE = "backbone"
-ACTIVE = 128  # ROIs with a gradient, as hard example mining leaves
+ACTIVE = 128  # ROIs with a gradient, as after hard example mining
 
 
 def forward_name(impl: str, count: int) -> str:
-    """How `measure_assembly` calls the forward pass over `count` ROIs."""
+    """Name in `measure_assembly` of the forward pass over `count` ROIs."""
     return f"{impl}, {count} ROIs, forward"
 
 
 def backward_name(impl: str, count: int) -> str:
-    """How `measure_assembly` calls the forward and backward pass over `count` ROIs."""
+    """Name in `measure_assembly` of the forward and backward pass over `count` ROIs."""
     return f"{impl}, {count} ROIs, forward and backward"
 
 

@@ -1,8 +1,8 @@
 """The input pipeline by stage: `fcis benchmark --data RECORDS`.
 
-Each stage is what a pipeline that ends with it takes longer than one that ends before it. Times
-are those of the processor, of all threads together, so that they hold on a busy machine too: the
-inverse of their sum is what one core can feed.
+The time of a stage is the difference between a pipeline that ends with it and one that ends before
+it. Times are processor times of all threads, so that other work on the machine affects them less;
+the inverse of their sum is the rate of one core.
 """
 
 import datetime
@@ -30,11 +30,11 @@ from fcis_tf.files import write_json
 from fcis_tf.labels import Labels
 from fcis_tf.progress import Progress
 
-# In the order that data flow; "masks" are boxes, labels and the rest of a record too.
+# In the order of the pipeline; "masks" includes boxes, labels and the rest of a record.
 STAGES = ("read", "header, shuffle", "image", "masks", "resize", "means, pad, batch", "augment")
 DECODING = ("image", "masks")
 WHOLE = "whole"
-# What the last stage adds; without these an image is resized and batched.
+# Without the last stage: an image is only resized and batched.
 PLAIN = {"flip": False, "turn": False, "crop": None, "scale_jitter": None, "color_jitter": 0.0}
 
 
@@ -46,16 +46,16 @@ def benchmark_data(
     Args:
         config: of the augmentation and the batch size.
         records: folder of records.
-        images: drawn from each pipeline in a round.
+        images: number drawn from each pipeline in a round.
         rounds: timed rounds.
-        out: JSON file, if one is wanted.
+        out: JSON file to write, or None.
 
     Raises:
         FcisError: no records, or none with an instance.
 
     Returns:
-        What the JSON file holds: the machine, the setting, the seconds of an image by stage, the
-        share of decoding, and images per second that one core feeds.
+        The content of the JSON file: machine, setting, seconds per image by stage, share of
+        decoding, and images per second of one core.
     """
     labels = Labels.load(config.data.labels) if config.data.labels else load_labels(records)
     with Progress("data", unit="rounds") as progress:
@@ -160,7 +160,7 @@ def pipelines(
 
 def _pull(dataset: tf.data.Dataset, count: int) -> Callable[[], None]:
     options = tf.data.Options()
-    options.autotune.enabled = False  # or buffers would grow while others are timed
+    options.autotune.enabled = False  # it would grow buffers while other pipelines are timed
     iterator = iter(dataset.with_options(options))
 
     def pull() -> None:

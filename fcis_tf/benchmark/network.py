@@ -1,4 +1,4 @@
-"""A network with random weights that proposes and detects as much as a trained one."""
+"""A network with random weights and as many proposals and detections as a trained one."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from fcis_tf.prediction.predictor import resizing
 from fcis_tf.structures import Tensor
 
 # With batch-norm statistics 0 and 1 every residual block doubles the variance of the features;
-# regressed boxes then cover the whole image and suppression leaves a handful of them.
+# regressed boxes then cover the whole image and suppression keeps only a few of them.
 RESIDUAL_GAMMA = 0.2
 
 
@@ -21,16 +21,16 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def as_predicted(image: np.ndarray, config: Config) -> tuple[Tensor, Tensor, Tensor]:
-    """A uint8 image as prediction feeds it: pixels (1, H, W, 3), size (1, 2) and scale (1,)."""
+    """A uint8 image as input of the network: pixels (1, H, W, 3), size (1, 2) and scale (1,)."""
     pixels, scale = network_input(image, **resizing(config))
     return pixels[None], tf.cast(tf.shape(pixels)[:2], tf.float32)[None], scale[None]
 
 
 def random_network(config: Config, image: np.ndarray) -> FCIS:
-    """A network of random weights whose features keep about unit scale on `image`.
+    """A network of random weights, scaled so that features have about unit variance on `image`.
 
-    Its proposals then are spread over the image, so that suppression and voting have the work that
-    a trained network gives them.
+    Proposals are then spread over the image, so that suppression and voting do as much work as with
+    a trained network.
 
     Args:
         config: with `model.classes`.
@@ -45,8 +45,8 @@ def random_network(config: Config, image: np.ndarray) -> FCIS:
     for norm in norms:
         if norm.name.endswith("_3_bn"):
             norm.gamma.assign(norm.gamma * RESIDUAL_GAMMA)
-    # Pixels reach from -128 to 127; dividing once, at the first normalisation, scales everything
-    # that follows, since only ReLU, convolutions and sums come after it.
+    # Pixels range from -128 to 127. Dividing once, at the first normalisation, scales all later
+    # layers, because only ReLU, convolutions and sums follow.
     conv4, _ = model.backbone(as_predicted(image, config)[0])
     norms[0].gamma.assign(norms[0].gamma / tf.math.reduce_std(tf.cast(conv4, tf.float32)))
     return model

@@ -1,4 +1,4 @@
-"""Prediction stage by stage, and as a whole in several variants."""
+"""Time of prediction, by stage and as a whole in several variants."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ WHOLE, CONVOLUTIONS, CONFIGURED = "whole", "convolutions alone", "as configured"
 
 
 class Stages:
-    """The steps of `Detector.detect` and of pasting as graphs of their own, each on fixed inputs.
+    """The steps of `Detector.detect` and of pasting as separate graphs with fixed inputs.
 
     Args:
         model: as `Predictor` takes it; with soft, binary or no voting.
@@ -91,7 +91,7 @@ def measure_stages(
         progress: see `take_turns`.
 
     Returns:
-        Seconds by name, and how many proposals and detections they are for.
+        Seconds by name, and the numbers of proposals and detections.
     """
     folded = fold(model)
     stages, predictor = Stages(folded, image), Predictor(folded)
@@ -106,7 +106,7 @@ def measure_stages(
 def variants(
     model: FCIS, rois: Sequence[int], precisions: Sequence[str] = ("bfloat16",)
 ) -> dict[str, Predictor]:
-    """Predictors that differ in one point from the configured one, the first.
+    """Predictors that each differ in one setting from the configured one, which is the first.
 
     Args:
         model: the configured network.

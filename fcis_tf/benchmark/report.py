@@ -56,26 +56,26 @@ def benchmark(
         height: of the image.
         width: of the image.
         only: which of `MEASUREMENTS`.
-        rois: numbers of proposals that are compared.
+        rois: numbers of proposals to compare.
         rounds: timed rounds.
-        out: JSON file, if one is wanted.
+        out: JSON file to write, or None.
 
     Raises:
-        FcisError: an unknown measurement, or a configuration that votes as the released code.
+        FcisError: an unknown measurement, or a configuration with the released voting.
 
     Returns:
-        What the JSON file holds: the machine, the setting, and by measurement the median and
+        The content of the JSON file: machine, setting, and for each measurement the median and
         quartiles of the seconds, and ratios.
     """
     unknown = sorted(set(only) - set(MEASUREMENTS))
     if unknown:
         raise FcisError(f"only: expected some of {', '.join(MEASUREMENTS)}, found {unknown[0]!r}")
     if config.predict.voting.startswith("released"):
-        raise FcisError("predict.voting: the released way is not timed; set soft, binary or none")
+        raise FcisError("predict.voting: released voting is not timed; set soft, binary or none")
     if config.model.classes is None:
         settings = config.model.model_copy(update={"classes": CLASSES})
         config = config.model_copy(update={"model": settings})
-    # Class scores of random weights are all about 1 / K, and detections are wanted.
+    # Class scores of random weights are all about 1 / K, below the usual threshold.
     lenient = config.predict.model_copy(update={"score_threshold": 0.0})
     config = config.model_copy(update={"predict": lenient})
     image = noise(height, width)
@@ -101,7 +101,7 @@ def benchmark(
 
 
 def describe_machine() -> dict[str, str]:
-    """The processor or GPUs, threads and versions that times depend on."""
+    """Processor, GPUs, threads and versions."""
     gpus = tf.config.list_physical_devices("GPU")
     names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
     threads = tf.config.threading.get_intra_op_parallelism_threads() or "all"
@@ -115,7 +115,7 @@ def describe_machine() -> dict[str, str]:
 
 
 def describe_setting(config: Config, height: int, width: int, rounds: int) -> dict[str, str]:
-    """What was measured."""
+    """Network, image and number of rounds."""
     return {
         "network": f"{config.model.backbone}, stride {config.model.output_stride}, "
         f"{config.model.classes} classes, {config.predict.precision or config.train.precision}",
@@ -126,7 +126,7 @@ def describe_setting(config: Config, height: int, width: int, rounds: int) -> di
 
 
 def peak_memory() -> dict[str, int]:
-    """The most memory, in bytes, that this process has had so far, and its first GPU."""
+    """Peak memory of this process and of its first GPU, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     peak = {"process": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
     if tf.config.list_logical_devices("GPU"):

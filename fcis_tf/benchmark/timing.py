@@ -1,4 +1,4 @@
-"""Wall-clock times of functions that take turns, so that a busy machine slows all alike."""
+"""Times of functions that run in turn, so that other work on the machine affects all alike."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ WARM_UP = 2  # unmeasured rounds: tracing, allocation, caches
 
 
 class Quartiles(NamedTuple):
-    """Of the seconds, or of the ratios, of all rounds."""
+    """Median and quartiles of the seconds or ratios of all rounds."""
 
     median: float
     low: float
@@ -40,7 +40,7 @@ def take_turns(
         rounds: timed rounds.
         warm_up: rounds before them.
         progress: called with (rounds done, rounds in all).
-        clock: `time.process_time` counts the work of all threads instead of the time that passes.
+        clock: `time.process_time` measures processor time of all threads, not wall-clock time.
 
     Returns:
         (rounds,) seconds by name, of the timed rounds.
@@ -52,7 +52,7 @@ def take_turns(
             result = function()
             tf.test.experimental.sync_devices()
             taken[name].append(clock() - start)
-            del result  # not while the next one is timed
+            del result  # freed outside the timed region
         if progress:
             progress(number + 1, warm_up + rounds)
     return {name: np.array(seconds[warm_up:]) for name, seconds in taken.items()}

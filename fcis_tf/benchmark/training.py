@@ -1,4 +1,4 @@
-"""The training step, split into its parts, with hard example mining and with random sampling."""
+"""Time of the training step and its parts, with hard example mining and random sampling."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from fcis_tf.training.optimizer import build_optimizer
 from fcis_tf.training.step import compute_losses, compute_targets
 
 OHEM, RANDOM = "whole step, hard examples", "whole step, random sampling"
-INSTANCES = 8  # of the image, about as many as COCO has
+INSTANCES = 8  # in the image, about as many as in COCO
 
 
 def random_batch(model: FCIS, image: np.ndarray, seed: int = 0) -> dict[str, Tensor]:
@@ -43,9 +43,8 @@ def measure_training(
 ) -> dict[str, Seconds]:
     """Seconds of the parts of a step, and of whole steps, with `OHEM` and with `RANDOM` sampling.
 
-    "forward" is all maps, the proposals and what the ROIs read; "targets" labels anchors and ROIs;
-    "backward" is what the losses and their gradients add to these two; "update" is the optimiser.
-    The weights change.
+    "forward" is the maps, proposals and assembly; "targets" labels anchors and ROIs; "backward" is
+    the additional time of losses and gradients; "update" is the optimiser. The weights change.
     """
     train = model.config.train
     batch = random_batch(model, image)

@@ -15,7 +15,7 @@ from fcis_tf.serving.client import messages
 BOMB_SIDE = 30_000
 # The error for each kind of bad file; other images in its batch are not affected.
 FILE_FAULTS = {
-    "truncated JPEG": "damaged or cut off",
+    "truncated JPEG": "damaged or truncated",
     "text file": "neither JPEG nor PNG",
     "zero bytes": "an empty file",
     "PNG bomb": f"{BOMB_SIDE} x {BOMB_SIDE} pixels; expected at most",

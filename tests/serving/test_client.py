@@ -87,7 +87,7 @@ def test_nobody_there_is_said_within_the_deadline(scheme):
     start = time.monotonic()
     with (
         Client(f"{scheme}://localhost:9", deadline=0.5) as client,
-        pytest.raises(FcisError, match=r"localhost:9: no answer within 0\.5 s"),
+        pytest.raises(FcisError, match=r"localhost:9: no response within 0\.5 s"),
     ):
         client.detect(b"x")
     assert time.monotonic() - start < 5
@@ -152,7 +152,7 @@ def test_a_busy_server_is_asked_again_after_longer_and_longer_pauses():
 def test_a_busy_server_is_given_up_at_the_deadline():
     busy = (503, b'{"error": "queue is full"}')
     with Scripted(busy) as server, Client(server.url, deadline=0.6) as client:
-        with pytest.raises(FcisError, match="no answer within 0.6 s.*queue is full"):
+        with pytest.raises(FcisError, match="no response within 0.6 s.*queue is full"):
             client.detect(b"x")
         assert len(server.times) > 1
 
@@ -162,9 +162,9 @@ def test_a_busy_server_is_given_up_at_the_deadline():
     [
         (400, b'{"error": "no such signature"}', "HTTP 400: no such signature"),
         (500, b"<html>oops</html>", "HTTP 500: <html>oops</html>"),
-        (200, b"not json", r"not the answer of a model of `fcis export`"),
-        (200, b'{"outputs": {"detection_boxes": []}}', r"not the answer .*KeyError"),
-        (200, b'{"outputs": [1, 2]}', r"not the answer"),
+        (200, b"not json", r"not the response of a model of `fcis export`"),
+        (200, b'{"outputs": {"detection_boxes": []}}', r"not the response .*KeyError"),
+        (200, b'{"outputs": [1, 2]}', r"not the response"),
     ],
 )
 def test_other_faults_are_said_at_once(status, body, text):

@@ -1,1 +1,1 @@
-"""Clients of TensorFlow Serving, which need neither TensorFlow nor Keras."""
+"""A client of TensorFlow Serving that needs neither TensorFlow nor Keras."""

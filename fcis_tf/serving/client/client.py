@@ -26,25 +26,25 @@ from fcis_tf.labels import Labels
 from fcis_tf.serving.client.transport import Outputs, Unavailable, connect
 
 Key = TypeVar("Key")
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts; each is twice the one before
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts; each pause doubles the last
 
 
 class ImageError(FcisError):
-    """The server could not read this image; the others of its request are answered."""
+    """The server could not read this image; the others of its request have results."""
 
 
 class Client:
-    """Asks one model of one server; threads may share it.
+    """Sends images to one model of one server; threads may share it.
 
     Args:
         url: ``http[s]://HOST:PORT`` for REST (TensorFlow Serving: 8501) or ``grpc[s]://HOST:PORT``
             for gRPC (8500), which needs grpcio.
         model: name of the model on the server.
-        labels: the classes; by default those of an answer are "category 7" and so on, after the
-            category ids that the server sends.
-        deadline: seconds for a request, with all its attempts.
-        batch_size: images that `stream` puts into a request.
-        in_flight: requests that `stream` has under way at a time.
+        labels: the classes; by default they are named "category 7" and so on, by the category ids
+            that the server sends.
+        deadline: seconds for a request, including retries.
+        batch_size: images in a request of `stream`.
+        in_flight: concurrent requests of `stream`.
 
     Raises:
         FcisError: a URL of another form, or grpcio is not installed.
@@ -80,11 +80,11 @@ class Client:
         self._transport.close()
 
     def detect(self, file: bytes) -> Instances:
-        """What is in one JPEG or PNG file.
+        """The instances in one JPEG or PNG file.
 
         Raises:
             ImageError: the server cannot read it.
-            FcisError: the server refuses the request, or does not answer before the deadline.
+            FcisError: the server refuses the request, or does not respond before the deadline.
         """
         (answer,) = self.detect_batch([file])
         if isinstance(answer, ImageError):
@@ -92,26 +92,26 @@ class Client:
         return answer
 
     def detect_batch(self, files: list[bytes]) -> list[Instances | ImageError]:
-        """The same for several files in one request; a bad one gets an error in its place.
+        """As `detect` for several files in one request; a corrupt one gets an error in its place.
 
         Raises:
             FcisError: no file, or as `detect`.
         """
         if not files:
             raise FcisError("files: expected at least one image, found none")
-        outputs = self._ask(files)
+        outputs = self._send(files)
         try:
             return [self._instances(outputs, place) for place in range(len(files))]
         except (KeyError, IndexError, OSError, ValueError) as fault:
             raise FcisError(
-                f"{self.url}: not the answer of a model of `fcis export` "
+                f"{self.url}: not the response of a model of `fcis export` "
                 f"({type(fault).__name__}: {fault})"
             ) from None
 
     def stream(
         self, files: Iterable[tuple[Key, bytes]]
     ) -> Iterator[tuple[Key, Instances | ImageError]]:
-        """Instancess of many (key, file) pairs, in order, several requests under way at a time.
+        """Instances of many (key, file) pairs, in order, with several concurrent requests.
 
         No more than ``batch_size * in_flight`` files are in memory.
 
@@ -140,20 +140,20 @@ class Client:
             while pending:
                 yield from finished()
 
-    def _ask(self, files: list[bytes]) -> Outputs:
-        """One request; again and again while the server is busy or away, until the deadline."""
+    def _send(self, files: list[bytes]) -> Outputs:
+        """One request, retried while the server is busy or unavailable, until the deadline."""
         ends, pause = time.monotonic() + self.deadline, FIRST_PAUSE
         while True:
             left = ends - time.monotonic()
             try:
                 return self._transport.predict(files, max(left, 0.001))
             except Unavailable as fault:
-                # Of clients that failed together, none should come back with the others.
+                # Random pauses, so that clients that failed together do not retry together.
                 rest = pause * random.uniform(0.5, 1.0)
                 if time.monotonic() + rest >= ends:
                     raise FcisError(
-                        f"{self.url}: no answer within {self.deadline:g} s ({fault}); "
-                        "is the server up, and the port that of this protocol?"
+                        f"{self.url}: no response within {self.deadline:g} s ({fault}); "
+                        "check that the server runs, and the port of this protocol"
                     ) from None
                 time.sleep(rest)
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -190,7 +190,7 @@ def _classes(ids: Sequence[int], labels: Labels | None) -> Labels:
 
 
 def _cutout(file: bytes, window: np.ndarray) -> CutOut:
-    """The mask of a PNG file in a window (4,) int32 of the image; an empty file has no pixel."""
+    """The mask of a PNG file in a window (4,) int32 of the image; empty for an empty file."""
     top, left, bottom, right = window.tolist()
     shape = (bottom - top, right - left)
     if not file:

@@ -1,7 +1,7 @@
-"""The messages of TensorFlow Serving's prediction service, as far as a client needs them.
+"""Those messages of TensorFlow Serving's prediction service that a client needs.
 
-They are declared here, with the field numbers of tensorflow_serving/apis: the package that has them
-requires the GPU build of TensorFlow, even beside the CPU build. So clients need no TensorFlow.
+They are declared here with the field numbers of tensorflow_serving/apis, because the package that
+provides them requires the GPU build of TensorFlow. A client then needs no TensorFlow.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ STRING = 7  # DT_STRING
 
 _INT64, _INT32, _STRING, _MESSAGE, _BYTES = 3, 5, 9, 11, 12
 _ONE, _MANY = 1, 3
-# message -> field: (number, type, label); a type that is a name is a message's.
+# message -> field: (number, type, label); a string as type is the name of a message.
 _FIELDS: dict[str, dict[str, tuple[int, int | str, int]]] = {
     "Dim": {"size": (1, _INT64, _ONE)},
     "Shape": {"dim": (2, "Dim", _MANY)},
@@ -36,7 +36,7 @@ _FIELDS: dict[str, dict[str, tuple[int, int | str, int]]] = {
         "version": (2, "Version", _ONE),
         "signature_name": (3, _STRING, _ONE),
     },
-    # A map is, on the wire, a list of pairs.
+    # On the wire a map is a list of pairs.
     "Pair": {"key": (1, _STRING, _ONE), "value": (2, "Tensor", _ONE)},
     "PredictRequest": {
         "model_spec": (1, "ModelSpec", _ONE),
@@ -74,7 +74,7 @@ PredictionLog = _CLASSES["PredictionLog"]
 
 
 def predict_request(model: str, signature: str, files: list[bytes]) -> Any:
-    """A PredictRequest that asks `signature` of `model` about image files."""
+    """A PredictRequest of image files for `signature` of `model`."""
     request = PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = model, signature
     inputs = request.inputs.add(key="inputs").value
@@ -93,7 +93,7 @@ def array(tensor: Any) -> np.ndarray:
     """A Tensor message as an array.
 
     Raises:
-        ValueError: a type that no output of an exported model has.
+        ValueError: a type that is not used by the outputs of an exported model.
     """
     shape = [dim.size for dim in tensor.tensor_shape.dim]
     if tensor.dtype == STRING:
@@ -107,7 +107,7 @@ def array(tensor: Any) -> np.ndarray:
         return np.frombuffer(tensor.tensor_content, kind).reshape(shape)
     fields = ("float_val", "double_val", "int_val", "int64_val", "bool_val")
     values = next((list(v) for v in (getattr(tensor, f) for f in fields) if v), [0])
-    # A last value that repeats is sent once.
+    # A repeated last value is sent once.
     size = int(np.prod(shape, dtype=np.int64))
     filled: np.ndarray = np.full(size, values[-1], kind)
     filled[: len(values)] = values[:size]

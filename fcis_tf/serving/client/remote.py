@@ -1,4 +1,4 @@
-"""Predictions of image files by a server, as pictures and COCO results."""
+"""Prediction of image files by a server, written as pictures and COCO results."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -16,8 +16,11 @@ from fcis_tf.prediction.output import OutputFolder, OutputOptions
 from fcis_tf.prediction.video import is_video
 from fcis_tf.serving.client.client import Client, ImageError
 
-AS_THEY_ARE = (b"\xff\xd8\xff", b"\x89PNG")  # how the files begin that a server takes
-NAMED_SO = (".jpg", ".jpeg", ".png")  # whatever they hold, the server says what is wrong with it
+AS_THEY_ARE = (
+    b"\xff\xd8\xff",
+    b"\x89PNG",
+)  # first bytes of JPEG and PNG, which are sent as they are
+NAMED_SO = (".jpg", ".jpeg", ".png")  # sent whatever they contain; the server reports errors
 
 
 def predict_remotely(
@@ -30,23 +33,23 @@ def predict_remotely(
     progress: Any = None,
     **connection: Any,
 ) -> list[Path]:
-    """As `predict_files`, of a model behind `url`; returns the pictures written to `out`.
+    """As `predict_files`, with a model on a server; returns the pictures written to `out`.
 
-    Files other than JPEG and PNG are sent as PNG. An image that the server cannot read does not
-    keep the others from being written.
+    Files other than JPEG and PNG are sent as PNG. If the server cannot read an image, the others
+    are written all the same.
 
     Args:
-        url: as `Client` takes it.
+        url: as for `Client`.
         paths: images, folders and patterns; no videos.
-        out: folder; ``predictions.json`` in it gets the COCO results of all instances.
-        options: what else is written; by default pictures. Score maps are not to be had.
-        limit: only so many images.
+        out: folder of the pictures and of ``predictions.json``, the COCO results of all instances.
+        options: what else is written; by default pictures. Score maps are not available.
+        limit: maximum number of images.
         progress: called with (done, total) images.
         **connection: keyword values of `Client`.
 
     Raises:
-        FcisError: a path that is wrong, a server that does not answer or, after everything is
-            written, images that could not be read.
+        FcisError: a wrong path, a server that does not respond or, after everything is written,
+            images that could not be read.
     """
     files = find_files([Path(path) for path in paths])[:limit]
     for file in files:
@@ -82,7 +85,7 @@ def _uploads(files: Sequence[Path]) -> Iterator[tuple[tuple[Path, bytes], bytes]
 
 
 def _pixels(upload: bytes, found: Instances) -> np.ndarray:
-    """The image as the server saw it: upright, unless only the stored one has that size."""
+    """The image as the server read it: upright, unless only the stored one has that size."""
     with Image.open(io.BytesIO(upload)) as image:
         upright = ImageOps.exif_transpose(image) if upload.startswith(AS_THEY_ARE[0]) else image
         fits = upright.size == (found.width, found.height)

@@ -1,4 +1,4 @@
-"""One predict call of TensorFlow Serving, as REST or as gRPC."""
+"""One predict call of TensorFlow Serving, over REST or gRPC."""
 
 import base64
 import http.client
@@ -16,17 +16,17 @@ BUSY = {408, 429, 502, 503, 504}  # HTTP statuses after which another attempt ma
 
 
 class Unavailable(Exception):
-    """Nobody answered, or the server is too busy; trying again may help."""
+    """No response, or the server is too busy; another attempt may succeed."""
 
 
 class Transport(Protocol):
-    """How a request reaches the server."""
+    """A connection to the server."""
 
     def predict(self, files: list[bytes], timeout: float) -> Outputs:
         """The outputs for image files, within `timeout` seconds.
 
         Raises:
-            Unavailable: trying again may help.
+            Unavailable: another attempt may succeed.
             FcisError: it will not.
         """
 
@@ -35,7 +35,7 @@ class Transport(Protocol):
 
 
 def connect(url: str, model: str) -> Transport:
-    """The transport that a URL names; it connects with the first call.
+    """The transport for a URL; it connects with the first call.
 
     Raises:
         FcisError: a URL of another form, or grpcio is not installed.
@@ -56,7 +56,7 @@ def connect(url: str, model: str) -> Transport:
 
 
 class Rest:
-    """JSON over HTTP, with a lasting connection for each thread."""
+    """JSON over HTTP, with a persistent connection for each thread."""
 
     def __init__(
         self, url: str, host: str, port: int, prefix: str, model: str, secure: bool
@@ -84,7 +84,7 @@ class Rest:
             ]
         except (ValueError, KeyError, TypeError) as fault:
             raise FcisError(
-                f"{self.url}: not the answer of a model of `fcis export` "
+                f"{self.url}: not the response of a model of `fcis export` "
                 f"({type(fault).__name__}: {fault})"
             ) from None
         return outputs
@@ -152,7 +152,7 @@ class Grpc:
 
 
 def _error(text: bytes) -> str:
-    """The error text of a reply's body, which is JSON where the server itself wrote it."""
+    """The error text of a response body, which is JSON if the server itself wrote it."""
     try:
         said = str(json.loads(text)["error"])
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Finished masks: each instance's pixels as a PNG of its own window of the image."""
+"""Masks at image resolution in the graph: a PNG of each instance's window of the image."""
 
 import tensorflow as tf
 
@@ -35,7 +35,7 @@ def paste(votes: Tensor, box: Tensor, window: Tensor, threshold: float) -> Tenso
 def png_crops(
     votes: Tensor, boxes: Tensor, windows: Tensor, valid: Tensor, threshold: float
 ) -> Tensor:
-    """Each mask as a PNG, white on black, the size of its window; an empty text in empty slots.
+    """Each mask as a PNG, white on black, the size of its window; an empty string in empty slots.
 
     Args:
         votes: (B, D, M, M) float32.
@@ -68,7 +68,7 @@ def _interpolate(
 ) -> Tensor:
     """Values along `axis` at the centres of pixels first..last - 1 of the span low..high.
 
-    The places are computed in float64, as NumPy does, so that both give the same pixels.
+    Positions are computed in float64, as in NumPy, so that both give the same pixels.
     """
     cells = values.shape[axis]
     low, high = tf.cast(low, tf.float64), tf.cast(high, tf.float64)

@@ -1,4 +1,4 @@
-"""A SavedModel of stock TensorFlow operations, with the whole of inference inside."""
+"""Export of a run: a SavedModel of stock TensorFlow operations with the whole inference."""
 
 import json
 import shutil
@@ -29,25 +29,25 @@ def export(
 ) -> list[str]:
     """Write the SavedModel of a run into a version folder, such as ``export/1``.
 
-    Precision, numbers and thresholds are those of the configuration (``predict.*``; input size
-    ``data.validation_*``). ``assets.extra`` holds labels, configuration, model card and warm-up
-    requests; ``batching_parameters.txt`` lies beside the version folder. The folder appears only
-    when it is whole.
+    Precision, limits and thresholds are those of the configuration (``predict.*``; input size
+    ``data.validation_*``). ``assets.extra`` contains labels, configuration, model card and warm-up
+    requests; ``batching_parameters.txt`` is written beside the version folder. The folder has a
+    temporary name until it is complete.
 
     Args:
         run: run directory.
-        out: version folder; its name must be a number, as TensorFlow Serving wants it.
-        overrides: of the configuration.
-        max_pixels: image files of more pixels are refused before they are decoded; by default what
-            the network sees of them has at most MAX_PIXELS too.
-        upright: turn and mirror JPEGs as their EXIF orientation says.
+        out: version folder; its name must be a number, as TensorFlow Serving requires.
+        overrides: of the configuration, as "section.key=value".
+        max_pixels: image files with more pixels are refused before they are decoded; by default
+            MAX_PIXELS, counted after enlarging by ``data.validation_factor``.
+        upright: rotate and mirror JPEGs according to their EXIF orientation.
 
     Returns:
         The operations of its graph.
 
     Raises:
-        FcisError: not a run, `out` exists or is not a number, or the configuration asks for what
-            one graph cannot do.
+        FcisError: not a run, `out` exists or is not a number, or the configuration has scales,
+            tiles or an ensemble, which do not fit in one graph.
     """
     run, out = Path(run), Path(out)
     if out.exists():
@@ -93,13 +93,13 @@ def _refuse_unfit(config: Config) -> None:
         if value:
             off = "[]" if key == "ensemble" else "null"
             raise FcisError(
-                f"predict.{key}: an exported model is one network that sees an image once, whole; "
+                f"predict.{key}: an exported model is one network applied once to the whole image; "
                 f"add predict.{key}={off}"
             )
 
 
 def _metrics(run: Path) -> dict[str, Any] | None:
-    """The validation metrics of a run, or None for weights that came from elsewhere."""
+    """The validation metrics of a run, or None for imported weights."""
     path = run / "metrics.json"
     if not path.exists():
         return None

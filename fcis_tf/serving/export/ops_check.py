@@ -1,4 +1,4 @@
-"""Which operations an exported model uses, and whether a stock TensorFlow Serving has them."""
+"""Check that a stock TensorFlow Serving has all operations of an exported model."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from fcis_tf.errors import FcisError
 
-# What TensorFlow itself registers. Libraries that are loaded later do not appear here.
+# Operations that TensorFlow itself registers, without those of libraries loaded later.
 REGISTERED = frozenset(name for name in dir(tf.raw_ops) if not name.startswith("__"))
 # Registered, but they call back into the Python process that made the graph.
 PYTHON_ONLY = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 
 
 def used_operations(saved_model: Path) -> dict[str, set[str]]:
-    """Operation -> names of the functions that use it ("" is the graph), of a version folder.
+    """The operations of a version folder: name -> functions that use it ("" is the graph).
 
     Raises:
         FcisError: there is no SavedModel.
@@ -34,7 +34,7 @@ def used_operations(saved_model: Path) -> dict[str, set[str]]:
 
 
 def check_operations(saved_model: Path) -> list[str]:
-    """The operations of a version folder, in order, all of which a stock server has.
+    """The sorted operations of a version folder, all of which a stock server has.
 
     Raises:
         FcisError: there is no SavedModel, or a stock server lacks some of its operations.

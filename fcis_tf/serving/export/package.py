@@ -1,4 +1,4 @@
-"""What lies in and beside a SavedModel: labels, model card, warm-up requests, batching."""
+"""Files of an export besides the graph: labels, model card, warm-up requests, batching."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ def write_batching(base: Path) -> None:
 
 
 def describe(config: Config, *, max_pixels: int, upright: bool) -> dict[str, Any]:
-    """What the model card says besides the metrics."""
+    """The settings in the model card."""
     predict = config.predict
     return {
         "software": f"fcis_tf {__version__}, TensorFlow {tf.__version__}",
@@ -65,7 +65,7 @@ def describe(config: Config, *, max_pixels: int, upright: bool) -> dict[str, Any
 def model_card(labels: Labels, metrics: dict[str, Any] | None, card: dict[str, Any]) -> str:
     """The card as Markdown."""
     lines = ["# Model card", "", "FCIS instance segmentation (CVPR 2017).", ""]
-    lines += ["| what | value |", "|---|---|"]
+    lines += ["| setting | value |", "|---|---|"]
     lines += [f"| {key.replace('_', ' ')} | {_said(value)} |" for key, value in card.items()]
     lines += ["", "## Classes", "", ", ".join(labels.names), "", "## Metrics", ""]
     if metrics is None:
@@ -82,15 +82,15 @@ def model_card(labels: Labels, metrics: dict[str, Any] | None, card: dict[str, A
 
 
 def warm_up_sizes(config: Config) -> list[tuple[int, int]]:
-    """Heights and widths of the warm-up images: lying, standing, square."""
+    """Heights and widths of the warm-up images: landscape, portrait, square."""
     short, long = config.data.validation_short_side, config.data.validation_long_side
     return list(dict.fromkeys([(short, long), (long, short), (short, short)]))
 
 
 def write_warm_up(path: Path, sizes: list[tuple[int, int]]) -> None:
-    """A TFRecord of PredictionLog, which TensorFlow Serving replays before it takes requests.
+    """A TFRecord of PredictionLog, which TensorFlow Serving replays before it accepts requests.
 
-    Every size is asked of each signature that takes files, alone and as a batch of two.
+    Every size is sent to each signature that takes files, alone and as a batch of two.
     """
     noise = np.random.default_rng(0)
     with tf.io.TFRecordWriter(str(path)) as writer:

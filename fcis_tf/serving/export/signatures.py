@@ -1,4 +1,4 @@
-"""What an exported model answers to: image files or pixels in, detections out.
+"""The signatures of an exported model: image files or pixels in, detections out.
 
 Names and meanings of the outputs follow TensorFlow's Object Detection API.
 """
@@ -23,9 +23,9 @@ BOX_FRAME_MASKS = "detection_masks"
 class Served(tf.Module):
     """The signatures of an exported model.
 
-    All take a batch; dimension 0 of every input and output is the image. An image gives the same
-    answer in any company. Outputs, with D slots of which the first ``num_detections`` are filled,
-    best first:
+    All take a batch; dimension 0 of every input and output is the image. Results do not depend on
+    the other images in a batch. Outputs, with D slots of which the first ``num_detections`` are
+    filled, best first:
 
     =========================  ============  ======================================================
     detection_boxes            (B, D, 4)     float32 (y0, x0, y1, x1), fractions of height and width
@@ -35,7 +35,7 @@ class Served(tf.Module):
     detection_masks_png_bytes  (B, D)        string, PNG of the mask in ``detection_windows``
     detection_windows          (B, D, 4)     int32 (y0, x0, y1, x1), pixels of the image
     num_detections             (B,)          float32
-    image_size                 (B, 2)        int32 height and width that all of this refers to
+    image_size                 (B, 2)        int32 height and width of the image
     image_error                (B,)          string, empty, or why this image has no detections
     =========================  ============  ======================================================
 
@@ -43,8 +43,8 @@ class Served(tf.Module):
         model: built, with weights.
         config: its configuration.
         category_ids: raw ids of classes 1..C.
-        max_pixels: image files that state more are refused before they are decoded.
-        upright: turn JPEGs as their EXIF orientation says.
+        max_pixels: image files with more are refused before they are decoded.
+        upright: rotate and mirror JPEGs according to their EXIF orientation.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Served(tf.Module):
         upright: bool,
     ) -> None:
         super().__init__()
-        # A tracked Keras variable is saved as a copy, and a session restores the copy alone; so
+        # A tracked Keras variable is saved as a copy, and a session restores only the copy. So
         # TensorFlow's own variables are tracked and the model is not.
         self.weights = [variable.value for variable in model.variables]
         self.detect, self.resizing = Detector([model]).detect, resizing(config)
@@ -67,12 +67,12 @@ class Served(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def image_bytes(self, inputs: Tensor) -> dict[str, Tensor]:
-        """JPEG or PNG files; they may differ in size, and a bad one gets ``image_error``."""
+        """JPEG or PNG files of any size; a corrupt one gets ``image_error``."""
         return self._files(inputs)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def compact(self, inputs: Tensor) -> dict[str, Tensor]:
-        """As `image_bytes`, without ``detection_masks``: a reply small enough for JSON."""
+        """As `image_bytes`, without ``detection_masks``: a response small enough for JSON."""
         return {k: v for k, v in self.image_bytes(inputs).items() if k != BOX_FRAME_MASKS}
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="inputs")])
@@ -114,7 +114,7 @@ class Served(tf.Module):
         good = tf.cast(tf.where(errors == "")[:, 0], tf.int32)
         scales, originals = tf.gather(scales.stack(), good), tf.gather(originals.stack(), good)
         size = tf.gather(sizes.stack(), good)
-        # Padding to a common size would change what the network sees at the border.
+        # Padding to a common size would change the features at the border.
         alike = tf.logical_and(
             tf.size(good) > 1, tf.reduce_all(size == tf.reduce_max(size, 0, keepdims=True))
         )
@@ -150,7 +150,7 @@ class Served(tf.Module):
         ]
     )
     def _find(self, pixels: Tensor, scale: Tensor, original: Tensor) -> dict[str, Tensor]:
-        """Detections in images (B, H, W, 3) of one size, all of them of known size ``original``."""
+        """Detections in images (B, H, W, 3) of one size, ``original`` (B, 2) before resizing."""
         size = tf.tile(tf.cast(tf.shape(pixels)[1:3], tf.float32)[None], [tf.shape(pixels)[0], 1])
         found = self.detect(pixels, size, scale, original)
         # Empty slots go to the end; a vote can leave one in the middle.
@@ -179,11 +179,11 @@ def _not_empty(inputs: Tensor) -> Tensor:
     check = tf.debugging.assert_positive(
         tf.shape(inputs)[0], "inputs: expected at least one image, found an empty batch"
     )
-    with tf.control_dependencies([check]):  # before all that fails on an empty batch in its own way
+    with tf.control_dependencies([check]):  # before other operations fail on an empty batch
         return tf.identity(inputs)
 
 
 def _spread(values: Tensor, slots: Tensor) -> Tensor:
-    """Row ``slots[i]`` of `values` (n, ...), or zeros and empty texts for n."""
+    """Row ``slots[i]`` of `values` (n, ...), or zeros and empty strings where that is n."""
     empty = tf.fill(tf.concat([[1], tf.shape(values)[1:]], 0), tf.zeros([], values.dtype))
     return tf.gather(tf.concat([values, empty], 0), slots)

@@ -1,8 +1,7 @@
-"""Image files that strangers send, read inside the graph so that a bad one is only its own fault.
+"""Untrusted image files, read inside the graph so that a corrupt one does not fail the batch.
 
-A decoder that raises fails the whole batch, and a server batches requests of different people.
-Here a file gives pixels or an error text, and the size that its header states is checked before it
-is decoded.
+A decoder that raises fails the whole batch, and a server batches requests of different clients.
+Here a file gives pixels or an error text, and the size in its header is checked before decoding.
 """
 
 from collections.abc import Callable
@@ -15,27 +14,27 @@ from fcis_tf.data.pipeline import network_input
 from fcis_tf.structures import Tensor
 
 PNG = b"\x89PNG\r\n\x1a\n"
-PADDING = b"\0" * 32  # behind a file, so that a header can be read of any
-EXIF_REACH = 1 << 17  # bytes in which EXIF is looked for; the segment has at most 65,533
-DAMAGED = "damaged or cut off; it cannot be decoded"
+PADDING = b"\0" * 32  # appended to a file, so that a header can be read from any
+EXIF_REACH = 1 << 17  # bytes that are searched for EXIF; the segment has at most 65,533
+DAMAGED = "damaged or truncated; it cannot be decoded"
 
 
 class Upload(NamedTuple):
-    """One image file as the network sees it. With an error, the other fields are zeros."""
+    """One image file as input of the network. With an error, the other fields are zeros."""
 
     pixels: Tensor  # (H, W, 3) float32, as `network_input`
     scale: Tensor  # () float32, network pixels per original pixel
     original: Tensor  # (2,) int32 height and width of the upright image
-    error: Tensor  # () string, empty when all is well
+    error: Tensor  # () string, empty if there is none
 
 
 def read_upload(encoded: Tensor, *, max_pixels: int, upright: bool, **resizing: Any) -> Upload:
-    """A JPEG or PNG file, decoded and resized, or what is wrong with it; nothing raises.
+    """A JPEG or PNG file, decoded and resized, or an error text; nothing raises.
 
     Args:
         encoded: () string, the file.
         max_pixels: a larger image is refused before it is decoded.
-        upright: turn and mirror a JPEG as its EXIF orientation says.
+        upright: rotate and mirror a JPEG according to its EXIF orientation.
         **resizing: keyword values of `network_input`.
     """
 
@@ -57,9 +56,9 @@ def read_upload(encoded: Tensor, *, max_pixels: int, upright: bool, **resizing: 
 
 
 def attempt(function: Callable[[Tensor], Any], value: Tensor, fallback: Any) -> Any:
-    """``function(value)``, or `fallback` of the same types where an operation of it fails.
+    """``function(value)``, or `fallback` of the same types if one of its operations fails.
 
-    tf.data is what stock TensorFlow has for catching an error inside a graph.
+    tf.data is the only way to catch an error inside a graph with stock TensorFlow.
     """
     tried = tf.data.Dataset.from_tensors(value).map(function).ignore_errors()
     otherwise = tf.data.Dataset.from_tensors(fallback)
@@ -67,7 +66,7 @@ def attempt(function: Callable[[Tensor], Any], value: Tensor, fallback: Any) -> 
 
 
 def refused(encoded: Tensor, max_pixels: int) -> Tensor:
-    """Why a file () string is not even decoded, as () string; empty when it is worth trying."""
+    """The error text () string of a file () string that must not be decoded, or an empty string."""
     head = tf.strings.substr(tf.strings.join([encoded, PADDING]), 0, len(PADDING))
     jpeg = tf.strings.substr(head, 0, 3) == b"\xff\xd8\xff"
     png = tf.logical_and(
@@ -100,13 +99,13 @@ def refused(encoded: Tensor, max_pixels: int) -> Tensor:
 
 
 def exif_orientation(encoded: Tensor) -> Tensor:
-    """EXIF orientation () int32 of a JPEG, 1 to 8; 1 where it states none."""
+    """EXIF orientation () int32 of a JPEG, 1 to 8; 1 if it has none."""
     start = tf.strings.substr(tf.strings.join([encoded, PADDING]), 0, EXIF_REACH)
     data = tf.cast(tf.io.decode_raw(start, tf.uint8), tf.int32)
     last = tf.size(data) - 1
 
     def number(at: Tensor, width: int, big: Tensor) -> Tensor:
-        """Unsigned integers of `width` bytes at positions (n,) or (); of garbage, anything."""
+        """Unsigned integers of `width` bytes at positions (n,) or (); clipped to the data."""
         places = tf.clip_by_value(at[..., None] + tf.range(width), 0, last)
         digits = tf.gather(data, places)
         digits = tf.cond(big, lambda: digits, lambda: tf.reverse(digits, [-1]))
@@ -120,7 +119,7 @@ def exif_orientation(encoded: Tensor) -> Tensor:
         return tf.logical_and(marker, tf.reduce_all(name == list(b"Exif\0\0")))
 
     def goes_on(at: Tensor) -> Tensor:
-        # Segments of applications and comments come before all that matters to the pixels.
+        # Application segments and comments precede the image data.
         marker = number(at, 2, big_endian)
         skipped = tf.logical_or(
             tf.logical_and(marker >= 0xFFE0, marker <= 0xFFEF), marker == 0xFFFE
@@ -142,7 +141,7 @@ def exif_orientation(encoded: Tensor) -> Tensor:
 
 
 def turned(image: Tensor, orientation: Tensor) -> Tensor:
-    """An image (H, W, 3) stored with EXIF `orientation` () int32, as it is to be seen."""
+    """An image (H, W, 3) stored with EXIF `orientation` () int32, rotated for display."""
 
     def either(changed: Callable[[], Tensor], *which: int) -> Tensor:
         chosen = tf.reduce_any(orientation == tf.constant(which))
