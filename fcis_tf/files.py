@@ -1,5 +1,6 @@
-"""Files that appear only when they are whole."""
+"""Files that appear only when they are complete, and hashes of files and values."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -35,3 +36,14 @@ def replace(partial: Path, path: Path) -> None:
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(*parts: Any) -> str:
+    """The sha256, in hexadecimal, of values that JSON can hold."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

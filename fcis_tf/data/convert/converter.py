@@ -22,13 +22,13 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from fcis_tf.data.convert import manifest
-from fcis_tf.data.convert.manifest import VERSION, ShardEntry, describe_shard, fingerprint
+from fcis_tf.data.convert.manifest import VERSION, ShardEntry, describe_shard
 from fcis_tf.data.convert.report import Report
 from fcis_tf.data.records import SHARD, encode
 from fcis_tf.data.sources.base import Item, Reader, Source
 from fcis_tf.data.sources.coco import read_coco
 from fcis_tf.errors import FcisError
-from fcis_tf.files import PARTIAL, partial_name, replace, write_whole
+from fcis_tf.files import PARTIAL, fingerprint, partial_name, replace, write_whole
 
 PREFIX = "data"
 IMAGES_PER_SHARD = 256

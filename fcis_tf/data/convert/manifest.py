@@ -5,7 +5,6 @@ last step gathers them in ``manifest.json``. So a folder with a manifest is comp
 interrupted conversion left is known to be whole.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 
 from fcis_tf.data.convert.report import Report
 from fcis_tf.errors import FcisError
-from fcis_tf.files import write_whole
+from fcis_tf.files import file_sha256, write_whole
 
 MANIFEST = "manifest.json"
 VERSION = 2  # of the records' schema and of this file
@@ -32,17 +31,6 @@ class ShardEntry(NamedTuple):
         """Whether the file is there with the size it should have."""
         path = folder / self.file
         return path.is_file() and path.stat().st_size == self.bytes
-
-
-def fingerprint(*parts: Any) -> str:
-    """A sha256 of values that JSON can hold."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def describe_shard(path: Path, mark: str, report: Report) -> ShardEntry:

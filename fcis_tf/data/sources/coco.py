@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fcis_tf.data.convert.manifest import file_sha256
 from fcis_tf.data.records import Instance, Record
 from fcis_tf.data.sources import faults
 from fcis_tf.data.sources.base import Source, read_picture, tight_box
@@ -14,6 +13,7 @@ from fcis_tf.data.sources.faults import Tell
 from fcis_tf.data.sources.json_stream import Span, iterate, read_spans
 from fcis_tf.data.sources.segmentation import rasterise
 from fcis_tf.errors import FcisError
+from fcis_tf.files import file_sha256
 from fcis_tf.labels import Labels
 
 KEYS = {"images": ("id", "file_name"), "annotations": (), "categories": ("id", "name")}

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fcis_tf.data.convert.manifest import file_sha256, fingerprint
 from fcis_tf.data.records import Instance, Record
 from fcis_tf.data.sources import faults
 from fcis_tf.data.sources.base import (
@@ -30,6 +29,7 @@ from fcis_tf.data.sources.base import (
 from fcis_tf.data.sources.faults import Tell
 from fcis_tf.data.sources.segmentation import FARTHEST, rasterise
 from fcis_tf.errors import FcisError
+from fcis_tf.files import file_sha256, fingerprint
 from fcis_tf.labels import Labels
 
 # LabelMe's own widths for shapes that have no area.

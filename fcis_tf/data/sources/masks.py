@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fcis_tf.data.convert.manifest import file_sha256, fingerprint
 from fcis_tf.data.records import Record
 from fcis_tf.data.sources import faults
 from fcis_tf.data.sources.base import (
@@ -28,6 +27,7 @@ from fcis_tf.data.sources.base import (
 )
 from fcis_tf.data.sources.faults import Tell
 from fcis_tf.errors import FcisError
+from fcis_tf.files import file_sha256, fingerprint
 from fcis_tf.labels import Labels
 
 

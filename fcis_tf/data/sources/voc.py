@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from fcis_tf.data.convert.manifest import file_sha256, fingerprint
 from fcis_tf.data.records import Instance, Record
 from fcis_tf.data.sources import faults
 from fcis_tf.data.sources.base import Source, choose, instance_of, read_list, read_picture
 from fcis_tf.data.sources.faults import Tell
 from fcis_tf.errors import FcisError
+from fcis_tf.files import file_sha256, fingerprint
 from fcis_tf.labels import Labels
 
 VOID = 255
