@@ -24,7 +24,7 @@ from fcis_tf.data import augment
 from fcis_tf.data.decode import decode_image
 from fcis_tf.data.order import draws
 from fcis_tf.data.parse import parse
-from fcis_tf.data.pipeline import RESIZE, augmentation, training_dataset
+from fcis_tf.data.pipeline import RESIZE, mask_side, training_dataset
 from fcis_tf.data.records import load_labels, record_files
 from fcis_tf.files import write_json
 from fcis_tf.labels import Labels
@@ -112,16 +112,9 @@ def pipelines(
     config: Config, records: Path, labels: Labels
 ) -> dict[str, tuple[tf.data.Dataset, bool]]:
     """Endless pipelines that end with each stage, and whether their elements are single images."""
-    data, files = config.data, record_files(records)
-    batch, options = config.train.batch_size, augmentation(config.data) | {"cache": False}
-    order = draws(
-        files,
-        step_size=batch,
-        seed=0,
-        group_by_aspect=data.aspect_grouping,
-        shuffle_buffer=data.shuffle_buffer,
-    )
-    side = None if data.resize == "released" else data.mask_size
+    data = config.data.model_copy(update={"cache": False})
+    files, batch = record_files(records), config.train.batch_size
+    order = draws(files, data, step_size=batch, seed=0)
 
     def image(_: Any, record: Any) -> Any:
         key = "image/encoded"
@@ -129,7 +122,7 @@ def pipelines(
         return decode_image(tf.io.parse_single_example(record, spec)[key])
 
     def masks(_: Any, record: Any) -> Any:
-        return parse(record, category_ids=labels.ids, mask_size=side)
+        return parse(record, category_ids=labels.ids, mask_size=mask_side(data))
 
     def resized(_: Any, record: Any) -> Any:
         one = masks(_, record)
@@ -140,9 +133,8 @@ def pipelines(
         return RESIZE[data.resize](one, tf.cast(factor, tf.float64))
 
     def batches(**changes: Any) -> tf.data.Dataset:
-        return training_dataset(
-            records, labels=labels, batch_size=batch, seed=0, **options | changes
-        )
+        changed = data.model_copy(update=changes)
+        return training_dataset(records, labels, changed, batch_size=batch, seed=0)
 
     first = {} if data.factors else {"short_sides": data.short_sides[:1]}
     made = (

@@ -7,7 +7,6 @@ import tensorflow as tf
 from fcis_tf.config import Config
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.model.fcis import FCIS
-from fcis_tf.prediction.predictor import resizing
 from fcis_tf.structures import Tensor
 
 # With batch-norm statistics 0 and 1 every residual block doubles the variance of the features;
@@ -22,7 +21,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 def as_predicted(image: np.ndarray, config: Config) -> tuple[Tensor, Tensor, Tensor]:
     """A uint8 image as input of the network: pixels (1, H, W, 3), size (1, 2) and scale (1,)."""
-    pixels, scale = network_input(image, **resizing(config))
+    pixels, scale = network_input(image, config.data)
     return pixels[None], tf.cast(tf.shape(pixels)[:2], tf.float32)[None], scale[None]
 
 

@@ -15,7 +15,7 @@ from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.fold import fold
 from fcis_tf.ops.library import use_custom
 from fcis_tf.prediction.postprocess import in_original_pixels
-from fcis_tf.prediction.predictor import Predictor, resizing
+from fcis_tf.prediction.predictor import Predictor
 from fcis_tf.prediction.suppression import suppress
 from fcis_tf.prediction.voting import vote
 from fcis_tf.structures import Candidates, Heads, ImageInfo, Maps
@@ -54,7 +54,7 @@ class Stages:
         def voting(voters: Any, kept: Any) -> Any:
             return vote(voters, kept, limits, settings)
 
-        self.graphs["resize"] = lambda: network_input(image, **resizing(model.config))
+        self.graphs["resize"] = lambda: network_input(image, model.config.data)
         conv4, conv5 = stage("backbone", lambda x: model.backbone(x, training=False), pixels)
         rpn = stage("RPN", model.rpn_head, conv4)
         scores, boxes = stage("head convolutions", model.score_maps, conv5)

@@ -6,7 +6,7 @@ import numpy as np
 
 from fcis_tf import drawing
 from fcis_tf.config import Config
-from fcis_tf.data.pipeline import augmentation, training_dataset
+from fcis_tf.data.pipeline import training_dataset
 from fcis_tf.data.records import load_labels, read_records
 from fcis_tf.geometry.paste import paste_masks
 from fcis_tf.labels import Labels
@@ -26,9 +26,7 @@ def inspect_records(
     """
     labels = Labels.load(config.data.labels) if config.data.labels else load_labels(records)
     summary = _summary(records, labels)
-    dataset = training_dataset(
-        records, labels=labels, batch_size=1, seed=config.train.seed, **augmentation(config.data)
-    )
+    dataset = training_dataset(records, labels, config.data, batch_size=1, seed=config.train.seed)
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for number, batch in enumerate(dataset.take(limit).as_numpy_iterator()):

@@ -1,7 +1,22 @@
 """Which record comes when: epochs, shuffling, aspect grouping, and a start in the middle.
 
-The order is a function of the seed and the number of the epoch alone. Epochs follow one another
-without a seam: a step that one leaves unfilled is filled by the next.
+The order is a function of the seed and the number of the epoch alone, so that an interrupted run
+continues with the images that it would have seen. Epochs follow one another without a seam: a step
+that one epoch leaves unfilled is filled by the next.
+
+With aspect grouping, portrait and landscape records form two endless streams, and a step takes
+`step_size` records in a row from one of them. Here 3 portrait and 5 landscape records make steps
+of 4; the digits number the steps of each group::
+
+    epoch        0            1            2
+    portrait     0 0 0        0 1 1        1 1 2
+    landscape    0 0 0 0 1    1 1 1 2 2    2 2 3 3 3
+
+Steps are numbered in the order in which they become full. After e epochs a group of c records has
+filled ``e * c // step_size`` steps and begun one more if any are left over, whatever the order of
+the records inside the epochs. So a start in the middle needs the counts c alone: `_begin` finds an
+epoch from which to read, `_drop` leaves out its first records, which fill steps begun before (two
+of each group, where reading begins with epoch 2), and whole steps are skipped up to the start.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,6 +24,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from fcis_tf.config import DataConfig
 from fcis_tf.data.decode import decode_image
 from fcis_tf.errors import FcisError
 from fcis_tf.structures import Tensor
@@ -18,24 +34,22 @@ Header = dict[str, Tensor]  # usable, landscape: () bool
 
 def draws(
     files: Sequence[Path],
+    data: DataConfig,
     *,
     step_size: int,
     seed: int,
     start: int = 0,
-    group_by_aspect: bool = True,
-    shuffle_buffer: int = 1024,
     cached: Callable[[Tensor], dict[str, Tensor]] | None = None,
 ) -> tf.data.Dataset:
     """Endless (number of the draw () int64, content); each `step_size` in a row make a step.
 
     Args:
         files: of records.
+        data: ``aspect_grouping``, and ``shuffle_buffer``, the records shuffled at a time.
         step_size: images of one update.
         seed: of the order.
-        start: begin with this step. Epochs before it are not read, but for the one or two that
-            left their last images to it.
-        group_by_aspect: landscape and portrait images do not share a step.
-        shuffle_buffer: records shuffled at a time.
+        start: begin with this step. Earlier epochs are not read, but for those that left their last
+            images to it.
         cached: makes the content of a record, which is then kept in memory; without it the content
             is the record, () string.
 
@@ -43,6 +57,7 @@ def draws(
         FcisError: no record has an instance that is not a crowd.
     """
     names = [str(file) for file in files]
+    buffer = data.shuffle_buffer
 
     def read(paths: tf.data.Dataset) -> tf.data.Dataset:
         records = paths.interleave(tf.data.TFRecordDataset, cycle_length=8)
@@ -55,16 +70,18 @@ def draws(
         )
     kept = None
     if cached:
+        # One epoch in memory, in the order of the files; every epoch shuffles it anew.
         kept = read(paths).map(lambda header, record: (header, cached(record)), tf.data.AUTOTUNE)
         kept = kept.cache()
 
     def epoch(number: Tensor) -> tf.data.Dataset:
         if kept is not None:
-            return _shuffle(kept, shuffle_buffer, seed, number)
+            return _shuffle(kept, buffer, seed, number)
+        # Files first: a buffer smaller than the data set shuffles only its neighbourhood.
         order = _shuffle(paths, len(names), seed, number)
-        return _shuffle(read(order), shuffle_buffer, seed, number)
+        return _shuffle(read(order), buffer, seed, number)
 
-    group = group_by_aspect and step_size > 1
+    group = data.aspect_grouping and step_size > 1
     first, spare, skipped = 0, [0, 0], start
     if start:
         counts = _count(read(paths) if kept is None else kept, group)
@@ -73,6 +90,7 @@ def draws(
     if any(spare):
         stream = _drop(stream, spare, group)
     if group:
+        # A window of one key is emitted when it is full, as one step in a row.
         stream = stream.group_by_window(
             lambda header, _: tf.cast(header["landscape"], tf.int64),
             lambda key, window: window,
@@ -83,7 +101,11 @@ def draws(
 
 
 def with_header(serialized: Tensor) -> tuple[Header, Tensor]:
-    """What grouping and filtering need, without decoding the image."""
+    """A record with what grouping and filtering need, without decoding the image if possible.
+
+    Args:
+        serialized: () string.
+    """
     raw = tf.io.parse_single_example(
         serialized,
         {
@@ -94,7 +116,8 @@ def with_header(serialized: Tensor) -> tuple[Header, Tensor]:
             "image/object/is_crowd": tf.io.VarLenFeature(tf.int64),
         },
     )
-    known = tf.stack([raw["image/height"], raw["image/width"]])
+    # Converters that do not know the size leave it out or write -1.
+    known = tf.stack([raw["image/height"], raw["image/width"]])  # (2,)
     size = tf.cond(
         tf.reduce_all(known > 0),
         lambda: known,
@@ -106,7 +129,10 @@ def with_header(serialized: Tensor) -> tuple[Header, Tensor]:
 
 
 def _shuffle(dataset: tf.data.Dataset, buffer: int, seed: int, number: Tensor) -> tf.data.Dataset:
-    """`Dataset.shuffle`, but for a seed pair; that one also depends on TensorFlow's global seed."""
+    """`Dataset.shuffle` with a seed for every epoch, which may be a tensor.
+
+    `Dataset.shuffle` itself mixes TensorFlow's global seed into the one it is given.
+    """
     specs = tf.nest.flatten(dataset.element_spec)
     variant = tf.raw_ops.ShuffleDataset(
         input_dataset=tf.data.experimental.to_variant(dataset),
@@ -121,7 +147,7 @@ def _shuffle(dataset: tf.data.Dataset, buffer: int, seed: int, number: Tensor) -
 
 
 def _count(records: tf.data.Dataset, group: bool) -> list[int]:
-    """Records of an epoch in each group: portrait and landscape, or all and none."""
+    """Records of an epoch in each group: [portrait, landscape], or [all, 0] without groups."""
 
     def add(counts: Tensor, row: tuple[Header, Tensor]) -> Tensor:
         return counts + tf.one_hot(_group(row[0], group), 2, dtype=tf.int64)
@@ -130,14 +156,12 @@ def _count(records: tf.data.Dataset, group: bool) -> list[int]:
 
 
 def _group(header: Header, group: bool) -> Tensor:
+    """Number of a record's group, () int64: 1 for landscape, 0 for portrait and without groups."""
     return tf.cast(header["landscape"], tf.int64) if group else tf.zeros([], tf.int64)
 
 
 def _begin(start: int, counts: Sequence[int], step: int) -> tuple[int, list[int], int]:
-    """Where reading begins for the step with number `start`.
-
-    A group's steps are `step` records in a row of its own endless stream. Every step that has
-    records of an epoch before the one that is returned is complete before step `start`.
+    """Where reading begins for the step with number `start`; see the head of this file.
 
     Args:
         start: number of a step.
@@ -150,27 +174,25 @@ def _begin(start: int, counts: Sequence[int], step: int) -> tuple[int, list[int]
     """
     present = [int(count) for count in counts if count]
 
-    def complete(epochs: int) -> int:
-        """Steps that are full when so many epochs are over."""
-        return sum(epochs * count // step for count in present)
-
+    # So many epochs have at most start * step records and fill at most `start` steps.
     reached = start * step // sum(present)
-    while complete(reached) > start:
-        reached -= 1
-    # So many epochs fill any step that was begun.
-    first = max(0, reached - -(-step // min(present)))
+    # Go back so many epochs that even the smallest group fills a whole step in them. Then every
+    # step begun before epoch `first` is full when `reached` are over, so it comes before `start`.
+    first = max(0, reached - -(-step // min(present)))  # -(-a // b) rounds a / b up
+    # Of each group, first * count records come before; the last step they began lacks this many.
     spare = [int(-first * count % step) if count else 0 for count in counts]
     begun = sum(-(-first * count // step) for count in present)
     return first, spare, start - begun
 
 
 def _drop(stream: tf.data.Dataset, spare: Sequence[int], group: bool) -> tf.data.Dataset:
-    """Leave out the first records of each group."""
+    """Leave out the first ``spare[g]`` records of each group g."""
 
-    def see(seen: Tensor, row: tuple[Header, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def mark(seen: Tensor, row: tuple[Header, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """`seen` (2,) counts the records of each group so far."""
         kind = _group(row[0], group)
         keep = seen[kind] >= tf.constant(list(spare), tf.int64)[kind]
         return seen + tf.one_hot(kind, 2, dtype=tf.int64), (keep, *row)
 
-    marked = stream.scan(tf.zeros([2], tf.int64), see)
+    marked = stream.scan(tf.zeros([2], tf.int64), mark)
     return marked.filter(lambda keep, *row: keep).map(lambda keep, *row: row)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from fcis_tf.config import DataConfig
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.geometry import boxes as box_ops
 from fcis_tf.prediction.detector import Detector
@@ -49,12 +50,12 @@ class MultiScale:
             input_signature=[Candidates(ROIS, VALID, heads), INFO, ROIS],
         )
 
-    def detect(self, image: np.ndarray, **resizing: Any) -> Detections:
+    def detect(self, image: np.ndarray, data: DataConfig) -> Detections:
         """Instances of one image (H0, W0, 3) uint8, as a batch of one.
 
-        `resizing` are the keyword values of `network_input`, for the validation scale.
+        `data` gives the validation scale, as for `network_input`.
         """
-        pixels, factor = network_input(image, **resizing)
+        pixels, factor = network_input(image, data)
         size = _size(pixels)
         rois = np.asarray(self.propose(pixels[None], size))
         choice = self.choose(rois[0])
@@ -62,7 +63,7 @@ class MultiScale:
         for number, scale in enumerate(self.scales):
             chosen = rois[:, choice == number]
             if chosen.size:
-                seen, _ = network_input(image, relative=scale, **resizing)
+                seen, _ = network_input(image, data, relative=scale)
                 parts.append(self.score_rois(seen[None], _size(seen), chosen, scale))
         joined: Any = tf.nest.map_structure(lambda *values: tf.concat(values, 1), *parts)
         candidates, frames = joined

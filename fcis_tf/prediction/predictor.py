@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fcis_tf.config import Config
-from fcis_tf.data.augment import resize_factor
+from fcis_tf.config import DataConfig
 from fcis_tf.data.decode import decode_image
 from fcis_tf.data.images import read_image
-from fcis_tf.data.pipeline import evaluation_dataset, network_input
+from fcis_tf.data.pipeline import evaluation_dataset, network_input, validation_factor
 from fcis_tf.data.records import read_records
 from fcis_tf.errors import FcisError
 from fcis_tf.geometry.paste import paste_cutouts
@@ -99,7 +98,7 @@ class Predictor:
             if tiled:
                 yield from map(self._tiled, group)
             else:
-                yield from self._whole(group, **resizing(self.config))
+                yield from self._whole(group, self.config.data)
 
     def _is_tiled(self, image: np.ndarray) -> bool:
         check_image(image)
@@ -108,24 +107,23 @@ class Predictor:
 
     def _tiled(self, image: np.ndarray) -> Instances:
         """Every window at the scale that a full one has."""
-        side, options = self.config.predict.tile, resizing(self.config)
-        if options["factor"] is None:
-            factor = resize_factor([side, side], options["short_side"], options["long_side"])
-            options["factor"] = float(factor)
+        side, data = self.config.predict.tile, self.config.data
+        factor = float(validation_factor([side, side], data))
+        data = data.model_copy(update={"validation_factor": factor})
         overlap = self.config.predict.tile_overlap
-        find = partial(self._whole, **options)
+        find = partial(self._whole, data=data)
         return detect_tiled(find, image, side=side, overlap=overlap)
 
-    def _whole(self, images: Iterable[np.ndarray], **options: Any) -> Iterator[Instances]:
-        """Instances of images of one size, resized as `network_input` does with `options`."""
+    def _whole(self, images: Iterable[np.ndarray], data: DataConfig) -> Iterator[Instances]:
+        """Instances of images of one size, resized as `network_input` does with `data`."""
         for group in batched(images, self.config.predict.batch_size):
             originals = np.array([image.shape[:2] for image in group], np.int32)
             if self.multi_scale:
                 for image, size in zip(group, originals, strict=True):
-                    found = self.multi_scale.detect(image, **options)
+                    found = self.multi_scale.detect(image, data)
                     yield from self._instances(found, size[None], [image])
                 continue
-            seen, scales = zip(*(network_input(image, **options) for image in group), strict=True)
+            seen, scales = zip(*(network_input(image, data) for image in group), strict=True)
             pixels = tf.stack(seen)
             sizes = np.full([len(group), 2], pixels.shape[1:3], np.float32)
             found = self.detect(pixels, sizes, tf.stack(scales), originals)
@@ -146,14 +144,10 @@ class Predictor:
             for record in read_records(folder):
                 yield self.predict_image(decode_image(record.encoded).numpy())
             return
-        for batch in evaluation_dataset(
-            folder,
-            labels=self.labels,
-            mask_size=config.data.mask_size,
-            max_instances=config.data.max_instances,
-            batch_size=config.predict.batch_size,
-            **resizing(config),
-        ):
+        batches = evaluation_dataset(
+            folder, self.labels, config.data, batch_size=config.predict.batch_size
+        )
+        for batch in batches:
             yield from self.batch(batch)
 
     def _instances(
@@ -175,17 +169,6 @@ class Predictor:
                 self.labels,
                 images[i],
             )
-
-
-def resizing(config: Config) -> dict[str, Any]:
-    """How prediction and validation resize an image, as keyword values of the pipeline."""
-    data = config.data
-    return {
-        "short_side": data.validation_short_side,
-        "long_side": data.validation_long_side,
-        "factor": data.validation_factor,
-        "resize": data.resize,
-    }
 
 
 def _pixels(source: str | Path | bytes | np.ndarray, upright: bool) -> np.ndarray:

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.drawing import MARGIN, PAPER, SIGNAL, column, row, titled
 from fcis_tf.instances import Instances
-from fcis_tf.prediction.predictor import Predictor, resizing
+from fcis_tf.prediction.predictor import Predictor
 from fcis_tf.structures import PIXEL_MEANS
 
 GAP = 3  # between the maps of a mosaic
@@ -22,7 +22,7 @@ def draw_score_maps(predictor: Predictor, image: np.ndarray, found: Instances) -
     """The paper's Figure 2 for the best detection: its class's maps and their assembly."""
     model, config = predictor.model, predictor.config
     k, classes = config.model.group_size, model.classes + 1
-    pixels, scale = network_input(image, **resizing(config))
+    pixels, scale = network_input(image, config.data)
     maps = model(pixels[None], training=False)
     if len(found):
         label, score = int(found.labels[0]), float(found.scores[0])

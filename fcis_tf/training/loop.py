@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from fcis_tf.config import Config, TrainConfig, load_config
-from fcis_tf.data.pipeline import augmentation, training_dataset
+from fcis_tf.data.pipeline import training_dataset
 from fcis_tf.data.records import load_labels, read_records
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
@@ -110,13 +110,13 @@ def _train(
         """The batches of a run that has taken so many steps; a host's share of them."""
         return training_dataset(
             str(config.data.train),
-            labels=labels,
+            labels,
+            config.data,
             batch_size=batch_size,
             step_size=images,
             seed=settings.seed,
             start=steps,
             shard=(host.input_pipeline_id, host.num_input_pipelines) if host else (0, 1),
-            **augmentation(config.data),
         )
 
     batches = iter(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fcis_tf.config import DataConfig
 from fcis_tf.data.order import draws
 from fcis_tf.data.records import decode, record_files
 from tests import fixtures
@@ -24,9 +25,10 @@ def files(tmp_path_factory):
     return record_files(folder)
 
 
-def drawn(files, count, **options):
+def drawn(files, count, *, group=True, **options):
     """(number, image id) of the first draws."""
-    stream = draws(files, **{"step_size": 1, "seed": 5, "shuffle_buffer": 6} | options)
+    data = DataConfig(shuffle_buffer=6, aspect_grouping=group)
+    stream = draws(files, data, **{"step_size": 1, "seed": 5} | options)
     rows = itertools.islice(stream.as_numpy_iterator(), count)
     return [(int(number), decode(record).image_id) for number, record in rows]
 
@@ -50,7 +52,7 @@ def test_the_order_follows_from_the_seed_alone(files):
 @pytest.mark.parametrize("batch", [1, 5])
 def test_a_start_in_the_middle_goes_on_as_the_beginning_does(files, batch, group):
     """Also where a batch is filled over several epochs: there are 3 portrait images."""
-    options = {"step_size": batch, "group_by_aspect": group}
+    options = {"step_size": batch, "group": group}
     whole = drawn(files, 45 * batch, **options)
     assert [number for number, _ in whole] == list(range(45 * batch))
     for start in (1, 7, 16, 40):

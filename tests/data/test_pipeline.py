@@ -4,13 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fcis_tf.config import load_config
-from fcis_tf.data.pipeline import (
-    augmentation,
-    evaluation_dataset,
-    network_input,
-    training_dataset,
-)
+from fcis_tf.config import DataConfig, load_config
+from fcis_tf.data.pipeline import evaluation_dataset, network_input, training_dataset
 from fcis_tf.data.records import load_labels, read_records
 from fcis_tf.errors import FcisError
 from fcis_tf.structures import PIXEL_MEANS
@@ -34,9 +29,19 @@ def folder(tmp_path_factory):
     return fixtures.write_records(tmp_path_factory.mktemp("records"), records, shards=2)
 
 
-def batches(folder, count, **changes):
-    options = {"labels": load_labels(folder), "batch_size": 2, "seed": 5, **SMALL, **changes}
-    return list(training_dataset(folder, **options).take(count).as_numpy_iterator())
+def batches(folder, count, *, batch_size=2, seed=5, step_size=None, start=0, shard=(0, 1), **data):
+    """The first batches; `data` are keys of the configuration."""
+    stream = training_dataset(
+        folder, load_labels(folder), DataConfig(**SMALL | data),
+        batch_size=batch_size, seed=seed, step_size=step_size, start=start, shard=shard,
+    )  # fmt: skip
+    return list(stream.take(count).as_numpy_iterator())
+
+
+def evaluated(folder, batch_size, **data):
+    sides = {"validation_short_side": 60, "validation_long_side": 100, "mask_size": 14}
+    data = DataConfig(**sides | {"max_instances": 9} | data)
+    return evaluation_dataset(folder, load_labels(folder), data, batch_size=batch_size), data
 
 
 def same(a, b):
@@ -121,12 +126,8 @@ def test_crowds_are_dropped_and_padding_is_marked(folder):
 
 
 def test_a_batch_is_its_images_padded(folder):
-    options = {
-        "labels": load_labels(folder), "short_side": 60, "long_side": 100, "factor": None,
-        "mask_size": 14, "max_instances": 9,
-    }  # fmt: skip
-    single = list(evaluation_dataset(folder, batch_size=1, **options).as_numpy_iterator())
-    together = list(evaluation_dataset(folder, batch_size=4, **options).as_numpy_iterator())
+    single = list(evaluated(folder, 1)[0].as_numpy_iterator())
+    together = list(evaluated(folder, 4)[0].as_numpy_iterator())
     rows = [(b, i) for b in together for i in range(len(b["image_id"]))]
     assert len(rows) == len(single) == 14  # images without instances stay
     for one, (batch, i) in zip(single, rows, strict=True):
@@ -188,16 +189,14 @@ def test_scales_are_drawn_from_the_list(folder):
 
 
 def test_network_input_is_the_image_of_the_evaluation_batch(folder):
-    options = {"short_side": 90, "long_side": 100, "factor": None}
-    (batch,) = evaluation_dataset(
-        folder, labels=load_labels(folder), mask_size=14, max_instances=9, batch_size=1, **options
-    ).take(1)
+    dataset, data = evaluated(folder, 1, validation_short_side=90)
+    (batch,) = dataset.take(1)
     record = next(read_records(folder))
     image = tf.io.decode_png(record.encoded)
-    pixels, scale = network_input(image, **options)
+    pixels, scale = network_input(image, data)
     np.testing.assert_array_equal(pixels, batch["image"][0])
     assert float(scale) == pytest.approx(100 / 80)  # the longer side is the limit
-    plain, one = network_input(image, short_side=1, long_side=1, factor=1.0)
+    plain, one = network_input(image, DataConfig(validation_factor=1.0))
     np.testing.assert_allclose(plain, tf.cast(image, tf.float32) - PIXEL_MEANS, atol=1e-3)
     assert float(one) == 1.0
 
@@ -238,7 +237,7 @@ def test_multi_scale_training_of_the_paper(tmp_path, rng):
     sides = (480, 576, 688, 864, 1200, 1400)
     assert config.data.short_sides == sides
     fixtures.write_records(tmp_path, [fixtures.make_record(rng, "a", 60, 150, instances=2)])
-    options = augmentation(config.data) | {"mask_size": 14}
+    options = config.data.model_dump() | {"mask_size": 14}
     drawn = Counter()
     for batch in batches(tmp_path, 60, batch_size=1, **options):
         size, scale = batch["image_size"][0], float(batch["scale"][0])

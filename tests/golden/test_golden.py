@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fcis_tf.config import RELEASED, PredictConfig, load_config
+from fcis_tf.config import RELEASED, DataConfig, PredictConfig, load_config
 from fcis_tf.data import resize_released
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.geometry.anchors import cell_anchors, grid_anchors
@@ -149,11 +149,11 @@ def test_backbone(narrow, close):
 @pytest.mark.parametrize("case", cases("image", "raw"), ids=lambda c: str(c["raw"].shape[:2]))
 def test_image(case, close):
     short, long = (int(side) for side in case["sides"])
-    sides = {"short_side": short, "long_side": long, "factor": None}
-    found, scale = network_input(case["raw"], resize="released", **sides)
+    sides = {"validation_short_side": short, "validation_long_side": long}
+    found, scale = network_input(case["raw"], DataConfig(resize="released", **sides))
     close("image", found, case["input"])
     assert float(scale) == pytest.approx(case["info"][2])
-    exact, _ = network_input(case["raw"], resize="exact", **sides)
+    exact, _ = network_input(case["raw"], DataConfig(resize="exact", **sides))
     # The default does not round to whole grey levels, and keeps more bits of the weights.
     assert np.abs(exact - case["input"]).max() < 0.9
 

@@ -8,7 +8,7 @@ from fcis_tf.labels import Labels
 from fcis_tf.prediction.detector import Detector
 from fcis_tf.prediction.load import load
 from fcis_tf.prediction.multiscale import MultiScale
-from fcis_tf.prediction.predictor import Predictor, resizing
+from fcis_tf.prediction.predictor import Predictor
 from fcis_tf.weights.weight_files import save_weights
 from tests.prediction.test_detector import build
 
@@ -60,8 +60,8 @@ def test_each_roi_says_what_its_scale_says_of_it(model, image):
         return detector.postprocess(candidates, info, frames)
 
     multi.postprocess = record
-    multi.detect(image, **resizing(changed.config))
-    pixels, _ = network_input(image, **resizing(changed.config))
+    multi.detect(image, changed.config.data)
+    pixels, _ = network_input(image, changed.config.data)
     size = tf.constant([pixels.shape[:2]], tf.float32)
     proposals = detector.propose(detector.compute_maps(pixels[None], size), size)
     rois = proposals.boxes[0].numpy()[proposals.valid[0].numpy()]
@@ -69,7 +69,7 @@ def test_each_roi_says_what_its_scale_says_of_it(model, image):
     for roi in rois:
         area = (roi[2] - roi[0]) * (roi[3] - roi[1])
         scale = min(scales, key=lambda s: abs(area * s * s - side * side))
-        seen, _ = network_input(image, relative=scale, **resizing(changed.config))
+        seen, _ = network_input(image, changed.config.data, relative=scale)
         size = tf.constant([seen.shape[:2]], tf.float32)
         all_maps = detector.compute_maps(seen[None], size)
         there = tf.constant(roi[None, None] * scale, tf.float32)
@@ -95,12 +95,12 @@ def test_scales_that_no_roi_asks_for_are_not_computed(model, image, monkeypatch)
     multi = MultiScale(Detector([model]), scales=(0.5, 1.0, 64.0), side=20.0)
     seen = []
 
-    def recorded(image, relative=1.0, **options):
+    def recorded(image, data, relative=1.0):
         seen.append(relative)
-        return network_input(image, relative=relative, **options)
+        return network_input(image, data, relative)
 
     monkeypatch.setattr("fcis_tf.prediction.multiscale.network_input", recorded)
-    found = multi.detect(image, **resizing(model.config))
+    found = multi.detect(image, model.config.data)
     assert found.valid.numpy().any() and 64.0 not in seen and set(seen) <= {0.5, 1.0}
 
 

@@ -5,19 +5,20 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
+from fcis_tf.config import DataConfig
 from fcis_tf.data.decode import decode_image
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.serving.export.uploads import exif_orientation, read_upload, turned
 from tests import fixtures
 
-RESIZING = {"short_side": 32, "long_side": 64, "factor": None, "resize": "exact"}
+DATA = DataConfig(validation_short_side=32, validation_long_side=64)
 
 
 @pytest.fixture(scope="module")
 def read():
     """``read(file)``, with images of at most 5000 pixels."""
     return tf.function(
-        lambda file: read_upload(file, max_pixels=5000, upright=True, **RESIZING),
+        lambda file: read_upload(file, DATA, max_pixels=5000, upright=True),
         input_signature=[tf.TensorSpec([], tf.string)],
     )
 
@@ -31,7 +32,7 @@ def pixels(rng):
 def test_a_good_file_is_what_the_pipeline_makes_of_its_pixels(read, pixels, kind):
     file = fixtures.encode_image(pixels, kind)
     upload = read(tf.constant(file))
-    wanted, scale = network_input(decode_image(tf.constant(file)), **RESIZING)
+    wanted, scale = network_input(decode_image(tf.constant(file)), DATA)
     np.testing.assert_array_equal(upload.pixels, wanted)
     assert upload.scale == scale
     assert upload.original.numpy().tolist() == [50, 70]

@@ -11,7 +11,6 @@ from fcis_tf import __version__
 from fcis_tf.config import Config
 from fcis_tf.files import write_whole
 from fcis_tf.labels import Labels
-from fcis_tf.prediction.predictor import resizing
 from fcis_tf.serving.client.messages import PredictionLog, predict_request
 
 EXTRA = "assets.extra"
@@ -46,19 +45,26 @@ def write_batching(base: Path) -> None:
 
 def describe(config: Config, *, max_pixels: int, upright: bool) -> dict[str, Any]:
     """The settings in the model card."""
-    predict = config.predict
+    predict, data = config.predict, config.data
     return {
         "software": f"fcis_tf {__version__}, TensorFlow {tf.__version__}",
         "backbone": config.model.backbone,
         "precision": predict.precision or config.train.precision,
-        "input": {**resizing(config), "max_pixels": max_pixels, "exif_applied": upright},
+        "input": {
+            "short_side": data.validation_short_side,
+            "long_side": data.validation_long_side,
+            "factor": data.validation_factor,
+            "resize": data.resize,
+            "max_pixels": max_pixels,
+            "exif_applied": upright,
+        },
         "flip": predict.flip,
         "max_detections": predict.max_detections,
         "score_threshold": predict.score_threshold,
         "mask_threshold": predict.mask_threshold,
         "mask_size": predict.mask_size,
-        "training_data": config.data.train,
-        "validation_data": config.data.validation,
+        "training_data": data.train,
+        "validation_data": data.validation,
     }
 
 

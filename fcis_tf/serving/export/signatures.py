@@ -12,7 +12,6 @@ from fcis_tf.config import Config
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.prediction.detector import Detector
-from fcis_tf.prediction.predictor import resizing
 from fcis_tf.serving.export.crops import png_crops, windows
 from fcis_tf.serving.export.uploads import read_upload
 from fcis_tf.structures import Tensor
@@ -60,7 +59,7 @@ class Served(tf.Module):
         # A tracked Keras variable is saved as a copy, and a session restores only the copy. So
         # TensorFlow's own variables are tracked and the model is not.
         self.weights = [variable.value for variable in model.variables]
-        self.detect, self.resizing = Detector([model]).detect, resizing(config)
+        self.detect, self.data = Detector([model]).detect, config.data
         self.upload: dict[str, Any] = {"max_pixels": max_pixels, "upright": upright}
         self.mask_threshold = config.predict.mask_threshold
         self.category_ids = tf.constant([0, *category_ids], tf.float32)
@@ -81,7 +80,7 @@ class Served(tf.Module):
         inputs = _not_empty(inputs)
         count, size = tf.shape(inputs)[0], tf.shape(inputs)[1:3]
         pixels, scales = tf.map_fn(
-            lambda image: network_input(image, **self.resizing),
+            lambda image: network_input(image, self.data),
             inputs,
             fn_output_signature=(
                 tf.TensorSpec([None, None, 3], tf.float32),
@@ -103,7 +102,7 @@ class Served(tf.Module):
         )
 
         def read(index: Tensor, *arrays: tf.TensorArray) -> tuple:
-            upload = read_upload(files[index], **self.upload, **self.resizing)
+            upload = read_upload(files[index], self.data, **self.upload)
             values = (*upload, tf.shape(upload.pixels)[:2])
             return (index + 1, *(a.write(index, v) for a, v in zip(arrays, values, strict=True)))
 

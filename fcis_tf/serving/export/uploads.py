@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from fcis_tf.config import DataConfig
 from fcis_tf.data.decode import decode_image
 from fcis_tf.data.pipeline import network_input
 from fcis_tf.structures import Tensor
@@ -28,21 +29,21 @@ class Upload(NamedTuple):
     error: Tensor  # () string, empty if there is none
 
 
-def read_upload(encoded: Tensor, *, max_pixels: int, upright: bool, **resizing: Any) -> Upload:
+def read_upload(encoded: Tensor, data: DataConfig, *, max_pixels: int, upright: bool) -> Upload:
     """A JPEG or PNG file, decoded and resized, or an error text; nothing raises.
 
     Args:
         encoded: () string, the file.
+        data: validation size, as for `network_input`.
         max_pixels: a larger image is refused before it is decoded.
         upright: rotate and mirror a JPEG according to its EXIF orientation.
-        **resizing: keyword values of `network_input`.
     """
 
     def read(encoded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         image = decode_image(encoded)
         if upright:
             image = turned(image, exif_orientation(encoded))
-        pixels, scale = network_input(image, **resizing)
+        pixels, scale = network_input(image, data)
         return pixels, scale, tf.shape(image)[:2]
 
     nothing = (tf.zeros([0, 0, 3]), tf.zeros([]), tf.zeros([2], tf.int32))
