@@ -136,7 +136,7 @@ def _convert(
     from fcis_tf.progress import Progress
 
     if verify_only:
-        origin = reader(Report().tell).origin
+        origin = reader(Report().add_fault).origin
         count = verify(out, origin)
         print(f"{out}: {count} shards as {out}/manifest.json says, made from {origin['name']}")
         return

@@ -70,7 +70,7 @@ def _write_lists(
     from fcis_tf.data.convert.split import split_source
 
     report = Report()
-    drawn = split_source(reader(report.tell), out, validation=validation, seed=seed)
+    drawn = split_source(reader(report.add_fault), out, validation=validation, seed=seed)
     print(report.reason_lines(), drawn, sep="")
     print(f"wrote {out}/train.txt and {out}/val.txt")
     print(f"next: fcis convert {kind} {folder} --list {out}/train.txt --out RECORDS/train")

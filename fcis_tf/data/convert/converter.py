@@ -95,7 +95,7 @@ def convert(
     if not 1 <= index <= parts:
         raise FcisError(f"part: expected i/n with i from 1 to n, found {index}/{parts}")
     report = Report(strict=strict)
-    source = read(report.tell)
+    source = read(report.add_fault)
     planned = _plan(source, out, shards)
     mine = planned[index - 1 :: parts]
     # Processes get the items of one shard at a time, not all.
@@ -120,7 +120,7 @@ def convert(
             if shard.path.name in found and found[shard.path.name].fingerprint == shard.fingerprint
         ]
         for entry in entries:
-            report.add(Report.from_dict(entry.report))
+            report.merge(Report.from_dict(entry.report))
         missing = len(planned) - len(entries)
         if not missing:
             _check_not_empty(report, source)
@@ -257,7 +257,7 @@ def _write_shard(shard: Shard, *, source: Source, strict: bool) -> Iterator[int]
     try:
         with tf.io.TFRecordWriter(str(partial)) as writer:
             for item in shard.items:
-                record = source.load(item, source.labels, report.tell)
+                record = source.load(item, source.labels, report.add_fault)
                 if record is not None:
                     writer.write(encode(record))
                     report.images += 1

@@ -25,8 +25,10 @@ class Report:
     examples: dict[str, list[str]] = field(default_factory=dict)
     strict: bool = False
 
-    def tell(self, reason: str, what: str) -> None:
-        """Count a fault or a note; stop at the first fault if strict.
+    def add_fault(self, reason: str, what: str) -> None:
+        """Count a fault or a note: the `Reporter` that readers of labels call.
+
+        Stops at the first fault if strict.
 
         Raises:
             FcisError: strict, and the reason loses data.
@@ -38,7 +40,7 @@ class Report:
         if len(listed) < _limit(reason):
             listed.append(what)
 
-    def add(self, other: "Report") -> None:
+    def merge(self, other: "Report") -> None:
         """Include what another part of the same source found.
 
         Raises:

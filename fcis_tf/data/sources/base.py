@@ -1,7 +1,4 @@
-"""What the converter knows of a labelled data set, and the reading of image files all share.
-
-A reader is a function that lists a data set, such as `read_coco`, with its paths bound.
-"""
+"""A labelled data set as the converter takes it, and what the readers of all formats share."""
 
 import io
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +13,7 @@ from fcis_tf.data.decode import check_decodable
 from fcis_tf.data.images import to_rgb
 from fcis_tf.data.records import Instance, Record
 from fcis_tf.data.sources import faults
-from fcis_tf.data.sources.faults import Tell
+from fcis_tf.data.sources.faults import Reporter
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 
@@ -38,11 +35,11 @@ class Source(NamedTuple):
 
     labels: Labels
     items: Sequence[Any]  # an `Item` for every image
-    load: Callable[[Any, Labels, Tell], Record | None]  # reads one; None if it is not usable
+    load: Callable[[Any, Labels, Reporter], Record | None]  # reads one; None if it is not usable
     origin: dict[str, str]  # names the source and has a hash of all its labels
 
 
-Reader = Callable[[Tell], Source]
+Reader = Callable[[Reporter], Source]
 
 
 class Picture(NamedTuple):
@@ -57,21 +54,21 @@ class Picture(NamedTuple):
 def read_picture(
     file: Path | bytes,
     name: str,
-    tell: Tell,
+    report: Reporter,
     *,
     height: int | None = None,
     width: int | None = None,
     shown: bool = False,
 ) -> Picture | None:
-    """The bytes of an image as a record holds them; None, and told why, if it is not usable.
+    """The bytes of an image as a record holds them; None if it is not usable.
 
-    A JPEG or 8-bit PNG stays as it is. If its EXIF entry asks viewers to turn it, the size in the
+    A JPEG or 8-bit PNG stays as it is. If its EXIF entry makes viewers turn it, the size in the
     labels says whether those are of the turned picture; where both have that size, `shown` decides.
 
     Args:
         file: path, or the bytes of an image file.
         name: what the report calls it.
-        tell: told of what is wrong.
+        report: called for everything that is wrong.
         height: as the labels have it, in pixels, if they do.
         width: as the labels have it.
         shown: whether this kind of labels is made on pictures turned as EXIF says.
@@ -82,17 +79,17 @@ def read_picture(
             # Telephones write several pictures in one JPEG; the first is the photograph.
             kind = "JPEG" if image.format == "MPO" else str(image.format)
             if isinstance(file, Path) and _named(file) not in (None, kind, image.format):
-                tell(faults.MISNAMED, f"{name}: {kind}")
+                report(faults.MISNAMED, f"{name}: {kind}")
             found: Image.Image = image
             orientation = image.getexif().get(EXIF_ORIENTATION, 1)
             if orientation in range(2, 9):
                 if _is_turned(image.size, (width, height), orientation, shown):
                     found = ImageOps.exif_transpose(image)
-                    tell(faults.TURNED, name)
+                    report(faults.TURNED, name)
                 else:
-                    tell(faults.STORED, name)
+                    report(faults.STORED, name)
             if kind not in ("JPEG", "PNG") or image.mode not in ("RGB", "L"):
-                tell(faults.REENCODED, f"{name}, {image.format} {image.mode}")
+                report(faults.REENCODED, f"{name}, {image.format} {image.mode}")
                 found, kind = to_rgb(found), "PNG"
             if found is not image:
                 buffer = io.BytesIO()
@@ -102,17 +99,17 @@ def read_picture(
         # Pillow overlooks a lost end; what training could not decode must not get in.
         check_decodable(encoded)
     except FileNotFoundError:
-        tell(faults.MISSING, str(file))
+        report(faults.MISSING, str(file))
         return None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
-        tell(faults.UNREADABLE, f"{name}: {fault}")
+        report(faults.UNREADABLE, f"{name}: {fault}")
         return None
     except tf.errors.InvalidArgumentError:
-        tell(faults.UNREADABLE, f"{name}: damaged {kind}")
+        report(faults.UNREADABLE, f"{name}: damaged {kind}")
         return None
     if (width or columns, height or rows) != (columns, rows):
         what = f"{name}: {width}x{height} in the labels, {columns}x{rows}"
-        tell(faults.OTHER_SIZE, what)
+        report(faults.OTHER_SIZE, what)
         return None
     return Picture(encoded, kind.lower(), rows, columns)
 
@@ -169,13 +166,13 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if is_image_name(p) and p.is_file())
 
 
-def choose(ids: Iterable[str], wanted: Sequence[str] | None, tell: Tell) -> list[str]:
+def choose(ids: Iterable[str], wanted: Sequence[str] | None, report: Reporter) -> list[str]:
     """The ids of images that a list names, with or without a suffix such as .jpg; None: all.
 
     Args:
         ids: of all images.
         wanted: names of images, as `read_list` gives them.
-        tell: told of names that are no image's, and of those that come twice.
+        report: called for names that are no image's, and of those that come twice.
     """
     known = dict.fromkeys(ids)
     if wanted is None:
@@ -184,9 +181,9 @@ def choose(ids: Iterable[str], wanted: Sequence[str] | None, tell: Tell) -> list
     for name in wanted:
         found = name if name in known else name.rpartition(".")[0]
         if found not in known:
-            tell(faults.NOT_THERE, name)
+            report(faults.NOT_THERE, name)
         elif found in chosen:
-            tell(faults.DUPLICATE_IMAGE, name)
+            report(faults.DUPLICATE_IMAGE, name)
         else:
             chosen[found] = None
     return list(chosen)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from fcis_tf.data.records import Instance, Record
 from fcis_tf.data.sources import faults
 from fcis_tf.data.sources.base import Source, read_picture, tight_box
-from fcis_tf.data.sources.faults import Tell
+from fcis_tf.data.sources.faults import Reporter
 from fcis_tf.data.sources.json_stream import Span, iterate, read_spans
 from fcis_tf.data.sources.segmentation import rasterise
 from fcis_tf.errors import FcisError
@@ -20,7 +20,7 @@ KEYS = {"images": ("id", "file_name"), "annotations": (), "categories": ("id", "
 
 
 class CocoImage(NamedTuple):
-    """One entry of the json, not yet looked at on disk."""
+    """One entry of the json, whose file has not been read."""
 
     image_id: int | str
     path: Path
@@ -30,13 +30,13 @@ class CocoImage(NamedTuple):
     annotations: tuple[Span, ...]  # where they are in it: they need not fit into memory
 
 
-def read_coco(images: Path, annotations: Path, tell: Tell) -> Source:
+def read_coco(images: Path, annotations: Path, report: Reporter) -> Source:
     """The classes and the images of a COCO json, in the order of the file.
 
     Args:
         images: folder of the image files.
         annotations: the json.
-        tell: told of every entry that is dropped.
+        report: called for every entry that is dropped.
 
     Raises:
         FcisError: no such file or folder, or not COCO's structure, or no image at all.
@@ -52,7 +52,7 @@ def read_coco(images: Path, annotations: Path, tell: Tell) -> Source:
         elif key == "annotations":
             found.append((row.get("id"), row.get("image_id"), row.get("category_id"), span))
         elif row["id"] in known:
-            tell(faults.DUPLICATE_IMAGE, f"image {row['id']}")
+            report(faults.DUPLICATE_IMAGE, f"image {row['id']}")
         else:
             known[row["id"]] = {name: row.get(name) for name in ("file_name", "width", "height")}
     if not known:
@@ -66,11 +66,11 @@ def read_coco(images: Path, annotations: Path, tell: Tell) -> Source:
     for number, image_id, category, span in found:
         name = _name(number, image_id)
         if is_id(number) and number in seen:
-            tell(faults.DUPLICATE_ANNOTATION, name)
+            report(faults.DUPLICATE_ANNOTATION, name)
         elif not is_id(image_id) or image_id not in grouped:
-            tell(faults.UNKNOWN_IMAGE, name)
+            report(faults.UNKNOWN_IMAGE, name)
         elif category not in labels.ids:
-            tell(faults.UNKNOWN_CATEGORY, f"{name} with category {category}")
+            report(faults.UNKNOWN_CATEGORY, f"{name} with category {category}")
         else:
             grouped[image_id].append(span)
             if is_id(number):
@@ -90,25 +90,25 @@ def read_coco(images: Path, annotations: Path, tell: Tell) -> Source:
     return Source(labels, items, load_record, origin)
 
 
-def load_record(item: CocoImage, labels: Labels, tell: Tell) -> Record | None:
+def load_record(item: CocoImage, labels: Labels, report: Reporter) -> Record | None:
     """Read the image file and rasterise its annotations; None if the image is not usable."""
     name = f"{item.path.name} (image {item.image_id})"
-    picture = read_picture(item.path, name, tell, height=item.height, width=item.width)
+    picture = read_picture(item.path, name, report, height=item.height, width=item.width)
     if picture is None:
         return None
     try:
         rows = read_spans(item.labels, item.annotations)
     except ValueError:
         raise FcisError(f"{item.labels}: changed while it was converted; run it again") from None
-    found = [_instance(row, picture.height, picture.width, labels, tell) for row in rows]
+    found = [_instance(row, picture.height, picture.width, labels, report) for row in rows]
     instances = tuple(i for i in found if i is not None)
     if not instances:
-        tell(faults.NO_INSTANCES, name)
+        report(faults.NO_INSTANCES, name)
     return Record(str(item.image_id), item.path.name, *picture, instances)
 
 
 def _instance(
-    annotation: dict[str, Any], height: int, width: int, labels: Labels, tell: Tell
+    annotation: dict[str, Any], height: int, width: int, labels: Labels, report: Reporter
 ) -> Instance | None:
     name = _name(annotation.get("id"), annotation.get("image_id"))
     try:
@@ -117,22 +117,22 @@ def _instance(
     except (KeyError, TypeError, ValueError, OverflowError):
         finite = False
     if not finite:
-        tell(faults.BAD_BOX, f"{name}: {annotation.get('bbox')}")
+        report(faults.BAD_BOX, f"{name}: {annotation.get('bbox')}")
         return None
     mask = rasterise(annotation.get("segmentation"), height, width)
     if mask is None:
-        tell(faults.BAD_MASK, name)
+        report(faults.BAD_MASK, name)
         return None
     if not mask.view(bool).any():  # stops at the first pixel
-        tell(faults.EMPTY_MASK, name)
+        report(faults.EMPTY_MASK, name)
         return None
     y0, x0 = max(y, 0.0), max(x, 0.0)
     y1, x1 = min(y + h, float(height)), min(x + w, float(width))
     # COCO's own boxes overhang by rounding; a hundredth of a pixel is not worth a word.
     if max(-y, -x, y + h - height, x + w - width) > 0.01:
-        tell(faults.CLIPPED, name)
+        report(faults.CLIPPED, name)
     if y1 - y0 <= 0.0 or x1 - x0 <= 0.0:
-        tell(faults.MASK_BOX, name)
+        report(faults.MASK_BOX, name)
         y0, x0, y1, x1 = tight_box(mask)
     category = int(annotation["category_id"])
     area = annotation.get("area")

@@ -1,4 +1,4 @@
-"""What can be wrong with labels and images, and what a reader calls to say so."""
+"""What can be wrong with labels and images, and the function that a reader reports it to."""
 
 from collections.abc import Callable
 
@@ -32,5 +32,5 @@ NOTES = (
     DRAWN, MIXED,
 )  # fmt: skip
 
-# Called with a reason and what it happened to, for example "annotation 17 of image 42".
-Tell = Callable[[str, str], None]
+# Called with one of these reasons and what it happened to, for example "annotation 17 of image 42".
+Reporter = Callable[[str, str], None]

@@ -26,7 +26,7 @@ from fcis_tf.data.sources.base import (
     read_mask,
     read_picture,
 )
-from fcis_tf.data.sources.faults import Tell
+from fcis_tf.data.sources.faults import Reporter
 from fcis_tf.data.sources.segmentation import FARTHEST, rasterise
 from fcis_tf.errors import FcisError
 from fcis_tf.files import file_sha256, fingerprint
@@ -49,13 +49,13 @@ class LabelMeImage(NamedTuple):
 
 
 def read_labelme(
-    folder: Path, tell: Tell, *, labels: Path | None = None, images: Path | None = None
+    folder: Path, report: Reporter, *, labels: Path | None = None, images: Path | None = None
 ) -> Source:
     """List a folder of LabelMe's json files and their images, with all folders below it.
 
     Args:
         folder: of json files; an image lies where its json says, or beside it.
-        tell: told of files that are not used.
+        report: called for files that are not used.
         labels: file with the names of the classes; by default all names in the folder are.
         images: file with the names of the images to use.
 
@@ -68,14 +68,14 @@ def read_labelme(
     digests: dict[str, str] = {}
     owners: dict[Path, str] = {}
     for file in sorted(folder.rglob("*.json")):
-        content = _load(file, tell)
+        content = _load(file, report)
         if content is None:
             continue
         embedded = content.get("imageData") is not None
         image = _image_path(file, content["imagePath"])
         path = file if embedded else image
         if path in owners:
-            tell(faults.DUPLICATE_IMAGE, f"{path}, in {file.name} and {owners[path]}")
+            report(faults.DUPLICATE_IMAGE, f"{path}, in {file.name} and {owners[path]}")
             continue
         owners[path] = owners[image] = file.name
         classes = {s.get("label") for s in content["shapes"] if isinstance(s, dict)}
@@ -89,17 +89,17 @@ def read_labelme(
     if images is None:
         for path in image_files(folder):
             if path not in owners:
-                tell(faults.UNLABELLED, str(path.relative_to(folder)))
-    chosen = choose(found, read_list(images), tell)
+                report(faults.UNLABELLED, str(path.relative_to(folder)))
+    chosen = choose(found, read_list(images), report)
     marks = [(key, digests[key]) for key in chosen]
     sha256 = fingerprint(known.names, marks)
     origin = {"kind": "labelme", "name": folder.name, "sha256": sha256}
     return Source(known, [found[key] for key in chosen], load_record, origin)
 
 
-def load_record(item: LabelMeImage, labels: Labels, tell: Tell) -> Record | None:
+def load_record(item: LabelMeImage, labels: Labels, report: Reporter) -> Record | None:
     """Read the image and draw the shapes; None if the image is not usable."""
-    content = _load(item.json, tell)
+    content = _load(item.json, report)
     if content is None:
         return None
     file: Path | bytes = item.path
@@ -109,27 +109,27 @@ def load_record(item: LabelMeImage, labels: Labels, tell: Tell) -> Record | None
         try:
             file = base64.b64decode(content["imageData"], validate=True)
         except (ValueError, TypeError) as fault:
-            tell(faults.UNREADABLE, f"{name}: {fault}")
+            report(faults.UNREADABLE, f"{name}: {fault}")
             return None
     picture = read_picture(
         file,
         name,
-        tell,
+        report,
         height=_number(content.get("imageHeight")),
         width=_number(content.get("imageWidth")),
         shown=True,
     )
     if picture is None:
         return None
-    instances = _instances(item, content["shapes"], picture.height, picture.width, labels, tell)
+    instances = _instances(item, content["shapes"], picture.height, picture.width, labels, report)
     if not instances:
-        tell(faults.NO_INSTANCES, item.json.name)
+        report(faults.NO_INSTANCES, item.json.name)
     filename = PureWindowsPath(content["imagePath"]).name
     return Record(item.image_id, filename, *picture, tuple(instances))
 
 
 def _instances(
-    item: LabelMeImage, shapes: list[Any], height: int, width: int, labels: Labels, tell: Tell
+    item: LabelMeImage, shapes: list[Any], height: int, width: int, labels: Labels, report: Reporter
 ) -> list[Instance]:
     ids = dict(zip(labels.names, labels.ids, strict=True))
     masks: dict[tuple[str, Any], np.ndarray] = {}
@@ -138,14 +138,14 @@ def _instances(
         label = shape.get("label") if isinstance(shape, dict) else None
         name = f"shape {number} ({label}) of {item.json.name}"
         if isinstance(label, str) and label not in ids and label.startswith("_"):
-            tell(faults.IGNORED, name)
+            report(faults.IGNORED, name)
             continue
         if not isinstance(label, str) or label not in ids:
-            tell(faults.UNKNOWN_CATEGORY, name)
+            report(faults.UNKNOWN_CATEGORY, name)
             continue
-        mask = _draw(shape, height, width, name, tell)
+        mask = _draw(shape, height, width, name, report)
         if mask is None:
-            tell(faults.BAD_MASK, f"{name}, {shape.get('shape_type')}")
+            report(faults.BAD_MASK, f"{name}, {shape.get('shape_type')}")
             continue
         group = shape.get("group_id")
         key = (label, f"shape {number}" if group is None else f"group {group}")
@@ -156,12 +156,12 @@ def _instances(
         if mask.any():
             found.append(instance_of(mask, ids[key[0]], labels))
         else:
-            tell(faults.EMPTY_MASK, names[key])
+            report(faults.EMPTY_MASK, names[key])
     return found
 
 
 def _draw(
-    shape: dict[str, Any], height: int, width: int, name: str, tell: Tell
+    shape: dict[str, Any], height: int, width: int, name: str, report: Reporter
 ) -> np.ndarray | None:
     """A (height, width) uint8 mask of one shape; None if it is malformed."""
     kind = shape.get("shape_type") or "polygon"
@@ -177,7 +177,7 @@ def _draw(
     if kind in ("line", "linestrip", "point"):
         if len(points) != 1 if kind == "point" else len(points) < 2:
             return None
-        tell(faults.DRAWN, name)
+        report(faults.DRAWN, name)
         return _draw_thin(points, height, width)
     if kind == "circle" and len(points) == 2:
         points = _circle(*points)
@@ -187,7 +187,7 @@ def _draw(
     elif kind not in ("polygon", "rectangle", "oriented_rectangle"):
         return None
     if any(not (-0.01 <= x <= width + 0.01 and -0.01 <= y <= height + 0.01) for x, y in points):
-        tell(faults.CLIPPED, name)
+        report(faults.CLIPPED, name)
     return rasterise([[v for point in points for v in point]], height, width)
 
 
@@ -234,16 +234,16 @@ def _image_path(file: Path, stated: str) -> Path:
     return beside if beside.is_file() and not path.is_file() else path
 
 
-def _load(file: Path, tell: Tell) -> dict[str, Any] | None:
-    """The content of a json file; None, and told why, if it is not LabelMe's."""
+def _load(file: Path, report: Reporter) -> dict[str, Any] | None:
+    """The content of a json file; None if it is not LabelMe's."""
     try:
         content = json.loads(file.read_bytes())
     except (ValueError, OSError) as fault:
-        tell(faults.BAD_LABELS, f"{file}: {fault}")
+        report(faults.BAD_LABELS, f"{file}: {fault}")
         return None
     whole = isinstance(content, dict) and isinstance(content.get("shapes"), list)
     if not whole or not isinstance(content.get("imagePath"), str):
-        tell(faults.BAD_LABELS, f"{file}: no LabelMe file, it lacks 'shapes' or 'imagePath'")
+        report(faults.BAD_LABELS, f"{file}: no LabelMe file, it lacks 'shapes' or 'imagePath'")
         return None
     return content
 

@@ -25,7 +25,7 @@ from fcis_tf.data.sources.base import (
     read_mask,
     read_picture,
 )
-from fcis_tf.data.sources.faults import Tell
+from fcis_tf.data.sources.faults import Reporter
 from fcis_tf.errors import FcisError
 from fcis_tf.files import file_sha256, fingerprint
 from fcis_tf.labels import Labels
@@ -45,7 +45,7 @@ class MaskedImage(NamedTuple):
 
 def read_masks(
     folder: Path,
-    tell: Tell,
+    report: Reporter,
     *,
     single_class: str | None = None,
     labels: Path | None = None,
@@ -55,7 +55,7 @@ def read_masks(
 
     Args:
         folder: of one of the layouts above.
-        tell: told of files that are not used.
+        report: called for files that are not used.
         single_class: the class of all instances; by default the files' names say it.
         labels: file with the names of the classes; by default all names in the folder are.
         images: file with the names of the images to use.
@@ -64,18 +64,18 @@ def read_masks(
         FcisError: no such folder, another layout, or a mask without a class.
     """
     found: dict[str, MaskedImage] = {}
-    for key, path, masks in _pairs(folder, tell):
+    for key, path, masks in _pairs(folder, report):
         if key in found:
-            tell(faults.DUPLICATE_IMAGE, f"{path.name} and {found[key].path.name}")
+            report(faults.DUPLICATE_IMAGE, f"{path.name} and {found[key].path.name}")
         elif not masks.is_dir():
-            tell(faults.UNLABELLED, path.name)
+            report(faults.UNLABELLED, path.name)
         else:
             files = [(m, single_class or _class_of(m, masks)) for m in image_files(masks)]
             found[key] = MaskedImage(key, path, tuple(files))
     if not found:
         raise FcisError(f"{folder}: no image in it has a folder of masks; nothing to convert")
     known = read_labels(labels, {name for item in found.values() for name in item.classes})
-    items = [found[key] for key in choose(found, read_list(images), tell)]
+    items = [found[key] for key in choose(found, read_list(images), report)]
     marks = [
         (item.image_id, [(path.name, name, file_sha256(path)) for path, name in item.masks])
         for item in items
@@ -86,12 +86,12 @@ def read_masks(
     )
 
 
-def load_record(item: MaskedImage, labels: Labels, tell: Tell) -> Record | None:
+def load_record(item: MaskedImage, labels: Labels, report: Reporter) -> Record | None:
     """Read the image and its masks; None if the image is not usable."""
-    masks = [(path, label, _read(path, item, tell)) for path, label in item.masks]
+    masks = [(path, label, _read(path, item, report)) for path, label in item.masks]
     sizes = Counter(mask.shape for _, _, mask in masks if mask is not None)
     height, width = sizes.most_common(1)[0][0] if sizes else (None, None)
-    picture = read_picture(item.path, item.path.name, tell, height=height, width=width)
+    picture = read_picture(item.path, item.path.name, report, height=height, width=width)
     if picture is None:
         return None
     instances = []
@@ -100,29 +100,29 @@ def load_record(item: MaskedImage, labels: Labels, tell: Tell) -> Record | None:
         if mask is None:
             continue
         if label not in labels.names:
-            tell(faults.UNKNOWN_CATEGORY, f"{name} with class {label}")
+            report(faults.UNKNOWN_CATEGORY, f"{name} with class {label}")
         elif mask.shape != (picture.height, picture.width):
             what = f"{mask.shape[1]}x{mask.shape[0]}, image {picture.width}x{picture.height}"
-            tell(faults.BAD_MASK, f"{name}: {what}")
+            report(faults.BAD_MASK, f"{name}: {what}")
         elif not mask.any():
-            tell(faults.EMPTY_MASK, name)
+            report(faults.EMPTY_MASK, name)
         else:
             category = labels.ids[labels.names.index(label)]
             instances.append(instance_of(mask, category, labels))
     if not instances:
-        tell(faults.NO_INSTANCES, item.image_id)
+        report(faults.NO_INSTANCES, item.image_id)
     return Record(item.image_id, item.path.name, *picture, tuple(instances))
 
 
-def _read(path: Path, item: MaskedImage, tell: Tell) -> np.ndarray | None:
+def _read(path: Path, item: MaskedImage, report: Reporter) -> np.ndarray | None:
     try:
         return read_mask(path)
     except (OSError, SyntaxError, ValueError) as fault:
-        tell(faults.BAD_MASK, f"mask {path.name} of {item.image_id}: {fault}")
+        report(faults.BAD_MASK, f"mask {path.name} of {item.image_id}: {fault}")
         return None
 
 
-def _pairs(folder: Path, tell: Tell) -> Iterator[tuple[str, Path, Path]]:
+def _pairs(folder: Path, report: Reporter) -> Iterator[tuple[str, Path, Path]]:
     """Id, image file and folder of masks of every image."""
     if not folder.is_dir():
         raise FcisError(f"{folder}: no such folder of images and masks")
@@ -136,7 +136,7 @@ def _pairs(folder: Path, tell: Tell) -> Iterator[tuple[str, Path, Path]]:
         for found in sorted({path.parent for path in image_files(masks)}):
             below = found.relative_to(masks)
             if known.isdisjoint(path.as_posix() for path in (below, *below.parents)):
-                tell(faults.MISSING, f"image of {found}")
+                report(faults.MISSING, f"image of {found}")
         return
     inner = sorted({path.parent for n in ("images", "masks") for path in folder.glob(f"*/{n}")})
     if not inner:
@@ -149,7 +149,7 @@ def _pairs(folder: Path, tell: Tell) -> Iterator[tuple[str, Path, Path]]:
         if len(files) == 1:
             yield each.name, files[0], each / "masks"
         else:
-            tell(faults.BAD_LABELS, f"{each}/images: {len(files)} images, expected one")
+            report(faults.BAD_LABELS, f"{each}/images: {len(files)} images, expected one")
 
 
 def _class_of(path: Path, masks: Path) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 from fcis_tf.data.records import Instance, Record
 from fcis_tf.data.sources import faults
 from fcis_tf.data.sources.base import Source, choose, instance_of, read_list, read_picture
-from fcis_tf.data.sources.faults import Tell
+from fcis_tf.data.sources.faults import Reporter
 from fcis_tf.errors import FcisError
 from fcis_tf.files import file_sha256, fingerprint
 from fcis_tf.labels import Labels
@@ -47,13 +47,13 @@ class VocImage(NamedTuple):
     classes: Path
 
 
-def read_sbd(folder: Path, tell: Tell, *, images: str | None = None) -> Source:
+def read_sbd(folder: Path, report: Reporter, *, images: str | None = None) -> Source:
     """List SBD's folder ``dataset``, or VOC 2012's.
 
     Args:
         folder: with ``img``, ``inst`` and ``cls``, or ``JPEGImages``, ``SegmentationObject`` and
             ``SegmentationClass``.
-        tell: told of listed images without labels.
+        report: called for listed images without labels.
         images: one of the data set's lists, such as ``train``, or a file with names of images;
             by default all that have labels.
 
@@ -78,7 +78,7 @@ def read_sbd(folder: Path, tell: Tell, *, images: str | None = None) -> Source:
             folder / layout.classes / f"{key}{layout.suffix}",
         )
         # Some of VOC's lists have a second column.
-        for key in choose(ids, names and [name.split()[0] for name in names], tell)
+        for key in choose(ids, names and [name.split()[0] for name in names], report)
     ]
     marks = [
         (item.image_id, *(_digest(path) for path in (item.instances, item.classes)))
@@ -88,7 +88,7 @@ def read_sbd(folder: Path, tell: Tell, *, images: str | None = None) -> Source:
     return Source(Labels.known(20), items, load_record, origin)
 
 
-def load_record(item: VocImage, labels: Labels, tell: Tell) -> Record | None:
+def load_record(item: VocImage, labels: Labels, report: Reporter) -> Record | None:
     """Read the image and cut its maps into instances; None if it is not usable."""
     read = _read_mat if item.instances.suffix == ".mat" else _read_png
     maps = []
@@ -96,40 +96,40 @@ def load_record(item: VocImage, labels: Labels, tell: Tell) -> Record | None:
         try:
             maps.append(read(path, key))
         except (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError) as fault:
-            tell(faults.BAD_LABELS, f"{path}: {fault}")
+            report(faults.BAD_LABELS, f"{path}: {fault}")
             return None
     instances, classes = maps
     height, width = instances.shape
     if classes.shape != instances.shape:
-        tell(faults.BAD_LABELS, f"{item.classes}: of another size than the map of instances")
+        report(faults.BAD_LABELS, f"{item.classes}: of another size than the map of instances")
         return None
-    picture = read_picture(item.path, item.path.name, tell, height=height, width=width)
+    picture = read_picture(item.path, item.path.name, report, height=height, width=width)
     if picture is None:
         return None
     found = [
         _instance(
-            f"instance {number} of {item.image_id}", instances == number, classes, labels, tell
+            f"instance {number} of {item.image_id}", instances == number, classes, labels, report
         )
         for number in np.unique(instances)
         if number not in (0, VOID)
     ]
     whole = tuple(instance for instance in found if instance is not None)
     if not whole:
-        tell(faults.NO_INSTANCES, item.image_id)
+        report(faults.NO_INSTANCES, item.image_id)
     return Record(item.image_id, item.path.name, *picture, whole)
 
 
 def _instance(
-    name: str, inside: np.ndarray, classes: np.ndarray, labels: Labels, tell: Tell
+    name: str, inside: np.ndarray, classes: np.ndarray, labels: Labels, report: Reporter
 ) -> Instance | None:
     ids, counts = np.unique(classes[inside], return_counts=True)
     named = (ids != 0) & (ids != VOID)
     ids, counts = ids[named], counts[named]
     if not len(ids) or (category := int(ids[counts.argmax()])) not in labels.ids:
-        tell(faults.UNKNOWN_CATEGORY, f"{name} with classes {ids.tolist()}")
+        report(faults.UNKNOWN_CATEGORY, f"{name} with classes {ids.tolist()}")
         return None
     if len(ids) > 1:
-        tell(faults.MIXED, f"{name} with classes {ids.tolist()}")
+        report(faults.MIXED, f"{name} with classes {ids.tolist()}")
     return instance_of(inside.astype(np.uint8), category, labels)
 
 

@@ -17,11 +17,11 @@ def picture(rng, height=6, width=10):
 
 def read(path, report=None, **options):
     report = report or Report()
-    return read_picture(path, path.name, report.tell, **options), dict(report.reasons)
+    return read_picture(path, path.name, report.add_fault, **options), dict(report.reasons)
 
 
 def turned(pixels, orientation):
-    """What EXIF asks a viewer to show, one pixel at a time: where row 0 and column 0 are shown."""
+    """What EXIF makes a viewer show, one pixel at a time: where row 0 and column 0 are shown."""
     height, width, _ = pixels.shape
     swap = orientation >= 5
     out = np.zeros((width, height, 3) if swap else (height, width, 3), np.uint8)
@@ -89,8 +89,8 @@ def test_bytes_decide_what_a_file_is_and_another_name_is_noted(rng, tmp_path, na
     pixels = picture(rng, 16, 24)
     options = {"save_all": True, "append_images": [Image.new("RGB", (24, 16))]}
     Image.fromarray(pixels).save(tmp_path / name, kind, **(options if kind == "MPO" else {}))
-    found, told = read(tmp_path / name)
-    assert told == reasons
+    found, noted = read(tmp_path / name)
+    assert noted == reasons
     assert found.format == ("jpeg" if kind in ("JPEG", "MPO") else "png")
     kept = found.encoded == (tmp_path / name).read_bytes()
     assert kept == (kind != "WEBP")
@@ -154,9 +154,9 @@ def test_names_of_a_list_may_have_a_suffix_but_dots_in_ids_count():
     report = Report()
     ids = ["a.b", "a", "sub/c"]
     wanted = ["a.b", "a.jpg", "sub/c.png", "a.b.jpg", "c"]
-    assert choose(ids, wanted, report.tell) == ["a.b", "a", "sub/c"]
+    assert choose(ids, wanted, report.add_fault) == ["a.b", "a", "sub/c"]
     assert report.examples == {faults.DUPLICATE_IMAGE: ["a.b.jpg"], faults.NOT_THERE: ["c"]}
-    assert choose(ids, None, report.tell) == ids
+    assert choose(ids, None, report.add_fault) == ids
 
 
 def test_classes_come_from_a_file_in_its_order_or_from_the_names_found(tmp_path):
@@ -178,11 +178,11 @@ def test_classes_come_from_a_file_in_its_order_or_from_the_names_found(tmp_path)
 def test_all_that_was_lost_is_listed_and_of_notes_the_first():
     report, part = Report(), Report()
     for n in range(LISTED_FAULTS + 5):
-        report.tell(faults.EMPTY_MASK, f"annotation {n}")
-        report.tell(faults.CLIPPED, f"annotation {n}")
-    part.tell(faults.EMPTY_MASK, "one more")
-    part.tell(faults.BAD_BOX, "annotation 7 of image 3")
-    report.add(part)
+        report.add_fault(faults.EMPTY_MASK, f"annotation {n}")
+        report.add_fault(faults.CLIPPED, f"annotation {n}")
+    part.add_fault(faults.EMPTY_MASK, "one more")
+    part.add_fault(faults.BAD_BOX, "annotation 7 of image 3")
+    report.merge(part)
     written = report.to_dict()
     lost, noted = written["faults"][faults.EMPTY_MASK], written["notes"][faults.CLIPPED]
     assert lost["count"] == LISTED_FAULTS + 6 and noted["count"] == LISTED_FAULTS + 5

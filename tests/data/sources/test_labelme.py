@@ -30,7 +30,9 @@ def write(folder, shapes, name="a", **more):
 
 
 def run(folder, out, *, strict=False, **options):
-    report = convert(lambda tell: read_labelme(folder, tell, **options), out, strict=strict).report
+    report = convert(
+        lambda report: read_labelme(folder, report, **options), out, strict=strict
+    ).report
     return report, list(read_records(out))
 
 

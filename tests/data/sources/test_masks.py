@@ -24,7 +24,9 @@ def mask(path, x=20, size=SIZE):
 
 
 def run(folder, out, *, strict=False, **options):
-    report = convert(lambda tell: read_masks(folder, tell, **options), out, strict=strict).report
+    report = convert(
+        lambda report: read_masks(folder, report, **options), out, strict=strict
+    ).report
     return report, list(read_records(out))
 
 

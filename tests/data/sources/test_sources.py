@@ -107,7 +107,7 @@ def test_parts_shards_and_verify_work_for_every_source(folders, tmp_path, layout
     convert(read, tmp_path / "whole", shards=3)
     missing = [convert(read, tmp_path / "out", shards=3, part=(n, 2)).missing for n in (1, 2)]
     assert missing == [1, 0] and contents(tmp_path / "out") == contents(tmp_path / "whole")
-    origin = read(Report().tell).origin
+    origin = read(Report().add_fault).origin
     assert verify(tmp_path / "out", origin) == 3
     assert convert(read, tmp_path / "out", shards=3).kept == 3
     # A change of the labels is noticed even if nothing of it shows in the file's size.
@@ -120,17 +120,17 @@ def test_parts_shards_and_verify_work_for_every_source(folders, tmp_path, layout
         changed[-1] ^= 1
     file.write_bytes(changed)
     with pytest.raises(FcisError, match=r"made from another source \(sha256 differ\)"):
-        verify(tmp_path / "out", read(Report().tell).origin)
+        verify(tmp_path / "out", read(Report().add_fault).origin)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_items_and_loaders_travel_to_other_processes(folders, layout):
     """The converter's processes get them pickled; test_convert.py runs the processes."""
-    source = reader(folders, layout)[0](Report().tell)
+    source = reader(folders, layout)[0](Report().add_fault)
     for item, copy in zip(source.items, pickle.loads(pickle.dumps(source)).items, strict=True):
         load = pickle.loads(pickle.dumps(source.load))
         records = [
-            f(i, source.labels, Report().tell) for f, i in ((source.load, item), (load, copy))
+            f(i, source.labels, Report().add_fault) for f, i in ((source.load, item), (load, copy))
         ]
         assert encode(records[0]) == encode(records[1])
 

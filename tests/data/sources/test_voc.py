@@ -37,7 +37,7 @@ def add(folder, name, numbers, classes, size=SIZE):
 
 
 def run(folder, out, *, strict=False, **options):
-    report = convert(lambda tell: read_sbd(folder, tell, **options), out, strict=strict).report
+    report = convert(lambda report: read_sbd(folder, report, **options), out, strict=strict).report
     return report, list(read_records(out))
 
 
