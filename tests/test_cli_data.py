@@ -80,7 +80,7 @@ def test_the_data_sets_own_lists(monkeypatch, capsys, tmp_path, drawn):
     code, _, err = call(
         monkeypatch, capsys, "convert", "sbd", drawn / "sbd", "--list", "test", "--out", tmp_path
     )
-    assert code == 2 and "--list test: no such file, and no list of" in err
+    assert code == 2 and "list test: no such file, and no list of" in err
 
 
 @pytest.mark.parametrize(

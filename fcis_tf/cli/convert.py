@@ -1,17 +1,13 @@
 """Commands that turn labelled images into records: convert coco, sbd, labelme, masks."""
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fcis_tf.cli.options import ClassFile, LabelMeFolder, MaskFolder, Out, SingleClass
 from fcis_tf.errors import FcisError
 from fcis_tf.tf_logging import import_tensorflow
-
-if TYPE_CHECKING:
-    from fcis_tf.data.sources.base import Reader
 
 app = typer.Typer(help="Turn labelled images into TFRecords.")
 
@@ -48,11 +44,9 @@ def coco(
     Faults are counted by reason in report.json; manifest.json names the source and has a sha256
     of every shard.
     """
-    import_tensorflow()
-    from fcis_tf.data.sources.coco import read_coco
-
-    reader = partial(read_coco, images, annotations)
-    _convert(reader, out, shards, processes, part, strict, verify)
+    _convert(
+        "coco", images, {"annotations": annotations}, out, shards, processes, part, strict, verify
+    )
 
 
 @app.command()
@@ -72,11 +66,7 @@ def sbd(
     verify: Verify = False,
 ) -> None:
     """Convert Pascal VOC's instances: SBD's .mat files (also called SDS), or VOC 2012's PNGs."""
-    import_tensorflow()
-    from fcis_tf.data.sources.voc import read_sbd
-
-    reader = partial(read_sbd, folder, images=images)
-    _convert(reader, out, shards, processes, part, strict, verify)
+    _convert("sbd", folder, {"list": images}, out, shards, processes, part, strict, verify)
 
 
 @app.command()
@@ -92,11 +82,17 @@ def labelme(
     verify: Verify = False,
 ) -> None:
     """Convert a folder of LabelMe's json files and their images."""
-    import_tensorflow()
-    from fcis_tf.data.sources.labelme import read_labelme
-
-    reader = partial(read_labelme, folder, labels=labels, images=images)
-    _convert(reader, out, shards, processes, part, strict, verify)
+    _convert(
+        "labelme",
+        folder,
+        {"labels": labels, "list": images},
+        out,
+        shards,
+        processes,
+        part,
+        strict,
+        verify,
+    )
 
 
 @app.command()
@@ -113,48 +109,42 @@ def masks(
     verify: Verify = False,
 ) -> None:
     """Convert a folder of images with a mask file for every instance."""
-    import_tensorflow()
-    from fcis_tf.data.sources.masks import read_masks
-
-    reader = partial(read_masks, folder, single_class=single_class, labels=labels, images=images)
-    _convert(reader, out, shards, processes, part, strict, verify)
+    options = {"single_class": single_class, "labels": labels, "list": images}
+    _convert("masks", folder, options, out, shards, processes, part, strict, verify)
 
 
 def _convert(
-    reader: "Reader",
+    kind: str,
+    source: Path,
+    options: dict[str, Any],
     out: Path,
     shards: int | None,
     processes: int | None,
     part: str,
     strict: bool,
-    verify_only: bool,
+    verify: bool,
 ) -> None:
-    """What all sources have in common."""
+    """Convert or verify labels of any kind."""
+    import_tensorflow()
+    from fcis_tf.data.convert import manifest
     from fcis_tf.data.convert.converter import convert
-    from fcis_tf.data.convert.manifest import verify
     from fcis_tf.data.convert.report import Report
+    from fcis_tf.data.sources.kinds import read_source
     from fcis_tf.progress import Progress
 
-    if verify_only:
-        origin = reader(Report().add_fault).origin
-        count = verify(out, origin)
+    if verify:
+        origin = read_source(kind, source, Report().add_fault, **options).origin
+        count = manifest.verify(out, origin)
         print(f"{out}: {count} shards as {out}/manifest.json says, made from {origin['name']}")
         return
+    options |= {"shards": shards, "processes": processes, "part": _part(part), "strict": strict}
     with Progress("converting") as progress:
-        done = convert(
-            reader,
-            out,
-            shards=shards,
-            part=_part(part),
-            strict=strict,
-            processes=processes,
-            progress=progress,
-        )
-    print(done.report)
-    if done.kept:
-        print(f"kept {done.kept} shards that were whole already")
-    if done.missing:
-        print(f"wrote part {part} to {out}; {done.missing} shards are missing")
+        report = convert(kind, source, out, progress=progress, **options)
+    print(report)
+    if report.kept:
+        print(f"kept {report.kept} shards that were complete already")
+    if report.missing:
+        print(f"wrote part {part} to {out}; {report.missing} shards are missing")
         print("next: convert the other parts; the last one, or any run again, completes the folder")
         return
     print(f"wrote {out}/*.tfrecord, labels.json, report.json and manifest.json")

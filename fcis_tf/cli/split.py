@@ -1,16 +1,12 @@
 """fcis split: hold out images for validation; one sub-command for each format of labels."""
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fcis_tf.cli.options import LabelMeFolder, MaskFolder, Out, SingleClass
 from fcis_tf.tf_logging import import_tensorflow
-
-if TYPE_CHECKING:
-    from fcis_tf.data.sources.base import Reader
 
 app = typer.Typer(help="Split labelled images into training and validation images.")
 
@@ -41,10 +37,7 @@ def coco(
 @app.command()
 def labelme(folder: LabelMeFolder, out: Out, validation: Validation = 0.2, seed: Seed = 0) -> None:
     """Write train.txt and val.txt with image names, for fcis convert labelme --list."""
-    import_tensorflow()
-    from fcis_tf.data.sources.labelme import read_labelme
-
-    _write_lists("labelme", folder, partial(read_labelme, folder), out, validation, seed)
+    _write_lists("labelme", folder, {}, out, validation, seed)
 
 
 @app.command()
@@ -56,21 +49,20 @@ def masks(
     seed: Seed = 0,
 ) -> None:
     """Write train.txt and val.txt with image names, for fcis convert masks --list."""
-    import_tensorflow()
-    from fcis_tf.data.sources.masks import read_masks
-
-    reader = partial(read_masks, folder, single_class=single_class)
-    _write_lists("masks", folder, reader, out, validation, seed)
+    _write_lists("masks", folder, {"single_class": single_class}, out, validation, seed)
 
 
 def _write_lists(
-    kind: str, folder: Path, reader: "Reader", out: Path, validation: float, seed: int
+    kind: str, folder: Path, options: dict, out: Path, validation: float, seed: int
 ) -> None:
+    import_tensorflow()
     from fcis_tf.data.convert.report import Report
     from fcis_tf.data.convert.split import split_source
+    from fcis_tf.data.sources.kinds import read_source
 
     report = Report()
-    drawn = split_source(reader(report.add_fault), out, validation=validation, seed=seed)
+    source = read_source(kind, folder, report.add_fault, **options)
+    drawn = split_source(source, out, validation=validation, seed=seed)
     print(report.reason_lines(), drawn, sep="")
     print(f"wrote {out}/train.txt and {out}/val.txt")
     print(f"next: fcis convert {kind} {folder} --list {out}/train.txt --out RECORDS/train")

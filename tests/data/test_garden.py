@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from fcis_tf.config import load_config
-from fcis_tf.data.convert.converter import convert_coco
+from fcis_tf.data.convert.converter import convert
 from fcis_tf.data.records import read_records, read_serialized
 from fcis_tf.training import loop
 from tests import fixtures
@@ -28,7 +28,7 @@ if not (COCO / "train.json").is_file():
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory):
     out = tmp_path_factory.mktemp("ours")
-    convert_coco(COCO / "train", COCO / "train.json", out, shards=3)
+    convert("coco", COCO / "train", out, annotations=COCO / "train.json", shards=3)
     return out
 
 

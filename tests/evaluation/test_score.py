@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcis_tf.data.convert.converter import convert_coco
+from fcis_tf.data.convert.converter import convert
 from fcis_tf.errors import FcisError
 from fcis_tf.evaluation import coco
 from fcis_tf.evaluation.score import score_results
@@ -35,7 +35,7 @@ def files(rng, tmp_path):
 
 
 def test_json_and_records_of_one_data_set_give_the_same_numbers(files):
-    convert_coco(files / "images", files / "truth.json", files / "records", shards=2)
+    convert("coco", files / "images", files / "records", annotations=files / "truth.json", shards=2)
     results = files / "results.json"
     from_json = score_results(
         results, annotations=files / "truth.json", images=files / "images",

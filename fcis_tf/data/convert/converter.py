@@ -1,118 +1,135 @@
 """Labelled images to sharded TFRecords, interruptible at any point.
 
-A shard has a temporary name until it is whole; ``manifest.json`` comes last. The same command run
-again keeps what is whole and was made from the same source, and makes the rest; the bytes do not
+A shard has a temporary name until it is complete; ``manifest.json`` comes last. The same call again
+keeps what is complete and was made from the same source, and makes the rest; the bytes do not
 depend on interruptions, on the number of processes or on how hosts share the work.
 """
 
 import functools
 import json
 import math
-import os
-import threading
-import time
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from multiprocessing import get_context
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
 from fcis_tf.data.convert import manifest
-from fcis_tf.data.convert.manifest import VERSION, ShardEntry, describe_shard
+from fcis_tf.data.convert.manifest import VERSION, ShardEntry
 from fcis_tf.data.convert.report import Report
-from fcis_tf.data.records import SHARD, encode
-from fcis_tf.data.sources.base import Item, Reader, Source
-from fcis_tf.data.sources.coco import read_coco
+from fcis_tf.data.convert.writing import Shard, write_shards
+from fcis_tf.data.records import SHARD
+from fcis_tf.data.sources.base import Source
+from fcis_tf.data.sources.faults import Reporter
+from fcis_tf.data.sources.kinds import check_options, read_source
 from fcis_tf.errors import FcisError
-from fcis_tf.files import PARTIAL, fingerprint, partial_name, replace, write_whole
+from fcis_tf.files import PARTIAL, fingerprint, write_whole
 
 PREFIX = "data"
 IMAGES_PER_SHARD = 256
-# Starting a process costs some seconds; fewer images are converted in this one.
-PARALLEL_FROM = 2000
 
 
-class Conversion(NamedTuple):
-    """What a call of `convert` has done."""
-
-    report: Report  # of all shards that are whole, those of earlier calls included
-    kept: int  # shards that were whole already
-    missing: int  # shards that other parts still have to make
-
-
-class Shard(NamedTuple):
-    """One file to write."""
-
-    path: Path
-    items: list[Item]
-    fingerprint: str
-
-
-def convert_coco(images: Path, annotations: Path, out: Path, **options: Any) -> Conversion:
-    """Convert a COCO instances json and the folder of its image files; see `convert`.
-
-    Args:
-        images: folder of the image files.
-        annotations: COCO instances json.
-        out: folder to write to.
-        options: see `convert`.
-    """
-    return convert(functools.partial(read_coco, images, annotations), out, **options)
-
-
-def convert(
-    read: Reader,
-    out: Path,
-    *,
-    shards: int | None = None,
-    part: tuple[int, int] = (1, 1),
-    strict: bool = False,
-    processes: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Conversion:
-    """Write ``data-00000-of-000NN.tfrecord``, ``labels.json``, ``report.json``, ``manifest.json``.
-
-    Args:
-        read: lists the data set.
-        out: folder; what it holds of another conversion is replaced.
-        shards: number of files; by default one for every 256 images.
-        part: (i, n): make every n-th shard, starting with the i-th, i from 1.
-        strict: stop at the first fault instead of dropping and counting it.
-        processes: by default all processors for large data sets and one for small ones.
-        progress: called with (images done, images in all) of this part.
+@dataclass(frozen=True)
+class Settings:
+    """How a conversion is carried out, for labels of any kind; see `convert`.
 
     Raises:
-        FcisError: no usable image or instance, an `out` that holds other records, or no space. What
-            is whole stays, and the same call goes on from there.
+        FcisError: a number that is out of range.
     """
-    if shards is not None and shards < 1:
-        raise FcisError(f"shards: expected at least 1, found {shards}")
-    index, parts = part
-    if not 1 <= index <= parts:
-        raise FcisError(f"part: expected i/n with i from 1 to n, found {index}/{parts}")
-    report = Report(strict=strict)
+
+    shards: int | None = None
+    part: tuple[int, int] = (1, 1)
+    strict: bool = False
+    processes: int | None = None
+    progress: Callable[[int, int], None] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("shards", "processes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise FcisError(f"{name}: expected at least 1, found {value}")
+        index, parts = self.part
+        if not 1 <= index <= parts:
+            raise FcisError(f"part: expected i/n with i from 1 to n, found {index}/{parts}")
+
+
+SETTINGS = tuple(field.name for field in fields(Settings))
+
+
+def convert(kind: str, source: str | Path, out: str | Path, **options: Any) -> Report:
+    """Convert labelled images of any kind to records for training and evaluation.
+
+    Writes ``data-00000-of-000NN.tfrecord``, ``labels.json``, ``report.json`` and ``manifest.json``.
+    The same call again continues a conversion that was interrupted::
+
+        convert("labelme", "photos", "records/train")
+        convert("coco", "train2017", "records/train", annotations="instances_train2017.json")
+        convert("masks", "nuclei", "records/train", single_class="nucleus")
+        convert("sbd", "benchmark/dataset", "records/train", list="train")
+
+    Args:
+        kind: ``"coco"``, ``"labelme"``, ``"masks"``, ``"sbd"`` or ``"voc"``.
+        source: folder of the data set; for ``"coco"`` the folder of the images.
+        out: folder to write to; what it holds of another conversion is replaced.
+        **options: those of the kind, and those of every conversion.
+
+    Options of a kind:
+        annotations (coco): path of the COCO instances json; required.
+        labels (labelme, masks): file with the names of the classes, one a line; by default all
+            names that occur, in alphabetical order.
+        list (labelme, masks, sbd, voc): text file with the names of the images to use; for sbd and
+            voc also the name of one of their own lists, such as ``"train"``.
+        single_class (masks): the class of all instances; by default the file names state it.
+
+    Options of every conversion:
+        shards: number of files; by default one for every 256 images.
+        part: (i, n): make every n-th shard, starting with the i-th, i from 1; for several hosts.
+        strict: stop at the first fault instead of leaving it out and counting it.
+        processes: by default all processors for large data sets and one for small ones. A script
+            that converts with several needs ``if __name__ == "__main__"``.
+        progress: called with (images done, images in all) of this part.
+
+    Returns:
+        What was converted and what was left out, by reason; `print` it. It covers all complete
+        shards, those of earlier calls included.
+
+    Raises:
+        FcisError: an unknown kind or option, no such data set, no usable image or instance, an
+            `out` that holds other records, or no space. What is complete stays, and the same call
+            continues from there.
+    """
+    check_options(kind, options, SETTINGS)
+    settings = Settings(**{name: options.pop(name) for name in SETTINGS if name in options})
+    read = functools.partial(read_source, kind, source, **options)
+    return convert_source(read, Path(out), settings)
+
+
+def convert_source(
+    read: Callable[[Reporter], Source], out: Path, settings: Settings = Settings()
+) -> Report:
+    """As `convert`, for a data set that `read` lists."""
+    report = Report(strict=settings.strict)
     source = read(report.add_fault)
-    planned = _plan(source, out, shards)
+    planned = _plan(source, out, settings.shards)
+    index, parts = settings.part
     mine = planned[index - 1 :: parts]
-    # Processes get the items of one shard at a time, not all.
-    write = functools.partial(_write_shard, source=source._replace(items=()), strict=strict)
     try:
         whole = _prepare(out, planned, mine)
         source.labels.save(out / "labels.json")
-        kept = len(whole)
+        report.kept = len(whole)
         todo = [shard for shard in mine if shard.path.name not in whole]
         total = sum(len(shard.items) for shard in mine)
         done = total - sum(len(shard.items) for shard in todo)
-        with closing(_run(write, todo, processes)) as results:
+        written = write_shards(todo, source, strict=settings.strict, processes=settings.processes)
+        with closing(written) as results:
             for images in results:
                 done += images
-                if progress:
-                    progress(done, total)
-        # Read anew: other parts may have gone on meanwhile.
+                if settings.progress:
+                    settings.progress(done, total)
+        # Read again: other parts may have gone on meanwhile.
         found = manifest.load_entries(out)
         entries = [
             found[shard.path.name]
@@ -121,8 +138,8 @@ def convert(
         ]
         for entry in entries:
             report.merge(Report.from_dict(entry.report))
-        missing = len(planned) - len(entries)
-        if not missing:
+        report.missing = len(planned) - len(entries)
+        if not report.missing:
             _check_not_empty(report, source)
             _finish(out, source, entries, report)
     except BrokenProcessPool:
@@ -133,9 +150,9 @@ def convert(
     except (OSError, tf.errors.OpError) as fault:
         text = getattr(fault, "strerror", None) or " ".join(str(fault).split())[:160]
         raise FcisError(
-            f"{out}: cannot write records: {text}; whole shards stay, run it again to continue"
+            f"{out}: cannot write records: {text}; complete shards stay, run it again to continue"
         ) from None
-    return Conversion(report, kept, missing)
+    return report
 
 
 def _plan(source: Source, out: Path, shards: int | None) -> list[Shard]:
@@ -155,7 +172,7 @@ def _plan(source: Source, out: Path, shards: int | None) -> list[Shard]:
 def _size(path: Path) -> int | None:
     try:
         return path.stat().st_size
-    except OSError:  # the reader says what is wrong with it
+    except OSError:  # the reader reports what is wrong with it
         return None
 
 
@@ -209,67 +226,6 @@ def _check_not_empty(report: Report, source: Source) -> None:
     why = f"; most often: {reason}, as {report.examples[reason][0]}" if reason else ""
     what = "has a usable instance" if report.images else "is usable"
     raise FcisError(f"{source.origin['name']}: none of its {len(source.items)} images {what}{why}")
-
-
-def _run(
-    write: Callable[[Shard], Iterator[int]], shards: list[Shard], processes: int | None
-) -> Generator[int]:
-    """Write the shards; yields numbers of images done."""
-    images = sum(len(shard.items) for shard in shards)
-    processes = processes or (os.cpu_count() or 1 if images >= PARALLEL_FROM else 1)
-    if processes == 1 or len(shards) <= 1:
-        for shard in shards:
-            yield from write(shard)
-        return
-    # Spawned, not forked: TensorFlow's threads do not survive a fork.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
-    ) as pool:
-        futures = [pool.submit(_all, write, shard) for shard in shards]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _all(write: Callable[[Shard], Iterator[int]], shard: Shard) -> int:
-    return sum(write(shard))
-
-
-def _end_with(parent: int) -> None:
-    """End this process soon after its parent, also when that is killed."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _write_shard(shard: Shard, *, source: Source, strict: bool) -> Iterator[int]:
-    """Write one shard and then its entry; yields 1 for every image."""
-    partial = partial_name(shard.path)
-    report = Report(strict=strict)
-    try:
-        with tf.io.TFRecordWriter(str(partial)) as writer:
-            for item in shard.items:
-                record = source.load(item, source.labels, report.add_fault)
-                if record is not None:
-                    writer.write(encode(record))
-                    report.images += 1
-                    report.instances += len(record.instances)
-                    report.crowds += sum(i.crowd for i in record.instances)
-                    report.classes.update(i.name for i in record.instances)
-                yield 1
-        replace(partial, shard.path)
-    finally:
-        partial.unlink(missing_ok=True)
-    # A shard without an entry is made anew.
-    manifest.save_entry(shard.path.parent, describe_shard(shard.path, shard.fingerprint, report))
 
 
 def _is_ours(file: Path) -> bool:

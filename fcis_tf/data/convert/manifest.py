@@ -70,7 +70,7 @@ def save_manifest(folder: Path, source: dict[str, Any], entries: Sequence[ShardE
         path.unlink(missing_ok=True)
 
 
-def verify(folder: Path, source: dict[str, Any] | None = None) -> int:
+def verify(folder: str | Path, source: dict[str, Any] | None = None) -> int:
     """Compare every shard with the manifest, byte for byte; the number of shards.
 
     Args:
@@ -80,6 +80,7 @@ def verify(folder: Path, source: dict[str, Any] | None = None) -> int:
     Raises:
         FcisError: no manifest, another source, or shards that are missing or changed.
     """
+    folder = Path(folder)
     path = folder / MANIFEST
     if not path.exists():
         raise FcisError(f"{path}: no such file; the conversion is not complete, run it again")

@@ -24,6 +24,8 @@ class Report:
     reasons: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     strict: bool = False
+    kept: int = 0  # shards that were complete before this call
+    missing: int = 0  # shards that other parts still have to make
 
     def add_fault(self, reason: str, what: str) -> None:
         """Count a fault or a note: the `Reporter` that readers of labels call.

@@ -60,7 +60,7 @@ def draw_split(classes: Mapping[str, Set[str]], *, validation: float, seed: int)
     return Split(*sides, {name: (there[0][name], there[1][name]) for name in images_with})
 
 
-def split_coco(annotations: Path, out: Path, *, validation: float, seed: int) -> Split:
+def split_coco(annotations: str | Path, out: str | Path, *, validation: float, seed: int) -> Split:
     """Write ``train.json`` and ``val.json``, with every other entry of the json in both.
 
     Entries of one image file stay together. An annotation of an unknown image goes to
@@ -75,7 +75,7 @@ def split_coco(annotations: Path, out: Path, *, validation: float, seed: int) ->
     Raises:
         FcisError: no COCO json, no two images, or `out` holds another split.
     """
-    content = load_json(annotations)
+    content = load_json(Path(annotations))
     names = {row["id"]: str(row["name"]) for row in content["categories"] if is_id(row["id"])}
     files = {image["id"]: str(image["file_name"]) for image in content["images"]}
 
@@ -96,11 +96,11 @@ def split_coco(annotations: Path, out: Path, *, validation: float, seed: int) ->
             "annotations": [a for a in content["annotations"] if (file_of(a) in held) == wanted],
         }
         texts[f"{split}.json"] = json.dumps(content | part)
-    _write(out, texts)
+    _write(Path(out), texts)
     return drawn
 
 
-def split_source(source: Source, out: Path, *, validation: float, seed: int) -> Split:
+def split_source(source: Source, out: str | Path, *, validation: float, seed: int) -> Split:
     """Write ``train.txt`` and ``val.txt``, with the name of an image on each line.
 
     Args:
@@ -115,7 +115,7 @@ def split_source(source: Source, out: Path, *, validation: float, seed: int) -> 
     classes = {item.image_id: item.classes for item in source.items}
     drawn = draw_split(classes, validation=validation, seed=seed)
     lists = {"train.txt": drawn.train, "val.txt": drawn.validation}
-    _write(out, {name: "".join(f"{i}\n" for i in ids) for name, ids in lists.items()})
+    _write(Path(out), {name: "".join(f"{i}\n" for i in ids) for name, ids in lists.items()})
     return drawn
 
 

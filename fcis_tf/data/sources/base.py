@@ -39,9 +39,6 @@ class Source(NamedTuple):
     origin: dict[str, str]  # names the source and has a hash of all its labels
 
 
-Reader = Callable[[Reporter], Source]
-
-
 class Picture(NamedTuple):
     """The image of a record."""
 
@@ -189,7 +186,7 @@ def choose(ids: Iterable[str], wanted: Sequence[str] | None, report: Reporter) -
     return list(chosen)
 
 
-def read_list(file: Path | None, of: str = "images") -> list[str] | None:
+def read_list(file: str | Path | None, of: str = "images") -> list[str] | None:
     """Names, one a line; None if there is no list.
 
     Args:
@@ -201,6 +198,7 @@ def read_list(file: Path | None, of: str = "images") -> list[str] | None:
     """
     if file is None:
         return None
+    file = Path(file)
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -213,7 +211,7 @@ def read_list(file: Path | None, of: str = "images") -> list[str] | None:
     return names
 
 
-def read_labels(file: Path | None, found: Iterable[str]) -> Labels:
+def read_labels(file: str | Path | None, found: Iterable[str]) -> Labels:
     """The classes of a file, one a line, or of a labels.json; without a file the names found.
 
     Ids count from 1, in the order of the file or of the alphabet. Lines that begin with an
@@ -222,7 +220,7 @@ def read_labels(file: Path | None, found: Iterable[str]) -> Labels:
     Raises:
         FcisError: no such file, no class, or one named twice.
     """
-    if file is not None and file.suffix == ".json":
+    if file is not None and Path(file).suffix == ".json":
         return Labels.load(file)
     names = sorted(set(found)) if file is None else read_list(file, "classes") or []
     names = [name for name in names if not name.startswith("_")]

@@ -30,19 +30,20 @@ class CocoImage(NamedTuple):
     annotations: tuple[Span, ...]  # where they are in it: they need not fit into memory
 
 
-def read_coco(images: Path, annotations: Path, report: Reporter) -> Source:
+def read_coco(folder: Path, report: Reporter, *, annotations: str | Path) -> Source:
     """The classes and the images of a COCO json, in the order of the file.
 
     Args:
-        images: folder of the image files.
+        folder: of the image files.
+        report: called for every entry that is left out.
         annotations: the json.
-        report: called for every entry that is dropped.
 
     Raises:
         FcisError: no such file or folder, or not COCO's structure, or no image at all.
     """
-    if not images.is_dir():
-        raise FcisError(f"{images}: no such folder of images")
+    annotations = Path(annotations)
+    if not folder.is_dir():
+        raise FcisError(f"{folder}: no such folder of images")
     known: dict[Any, dict[str, Any]] = {}
     found: list[tuple[Any, Any, Any, Span]] = []
     categories = []
@@ -78,7 +79,7 @@ def read_coco(images: Path, annotations: Path, report: Reporter) -> Source:
     items = [
         CocoImage(
             key,
-            images / str(image["file_name"]),
+            folder / str(image["file_name"]),
             image["width"],
             image["height"],
             annotations,

@@ -49,7 +49,11 @@ class LabelMeImage(NamedTuple):
 
 
 def read_labelme(
-    folder: Path, report: Reporter, *, labels: Path | None = None, images: Path | None = None
+    folder: Path,
+    report: Reporter,
+    *,
+    labels: str | Path | None = None,
+    list: str | Path | None = None,
 ) -> Source:
     """List a folder of LabelMe's json files and their images, with all folders below it.
 
@@ -57,7 +61,7 @@ def read_labelme(
         folder: of json files; an image lies where its json says, or beside it.
         report: called for files that are not used.
         labels: file with the names of the classes; by default all names in the folder are.
-        images: file with the names of the images to use.
+        list: file with the names of the images to use.
 
     Raises:
         FcisError: no such folder, or nothing of LabelMe's in it.
@@ -86,11 +90,11 @@ def read_labelme(
     if not found:
         raise FcisError(f"{folder}: no json file of LabelMe in it; nothing to convert")
     known = read_labels(labels, (name for item in found.values() for name in item.classes))
-    if images is None:
+    if list is None:
         for path in image_files(folder):
             if path not in owners:
                 report(faults.UNLABELLED, str(path.relative_to(folder)))
-    chosen = choose(found, read_list(images), report)
+    chosen = choose(found, read_list(list), report)
     marks = [(key, digests[key]) for key in chosen]
     sha256 = fingerprint(known.names, marks)
     origin = {"kind": "labelme", "name": folder.name, "sha256": sha256}

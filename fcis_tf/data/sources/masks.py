@@ -48,8 +48,8 @@ def read_masks(
     report: Reporter,
     *,
     single_class: str | None = None,
-    labels: Path | None = None,
-    images: Path | None = None,
+    labels: str | Path | None = None,
+    list: str | Path | None = None,
 ) -> Source:
     """List a folder of images and masks. An image without a folder of masks is left out.
 
@@ -58,7 +58,7 @@ def read_masks(
         report: called for files that are not used.
         single_class: the class of all instances; by default the files' names say it.
         labels: file with the names of the classes; by default all names in the folder are.
-        images: file with the names of the images to use.
+        list: file with the names of the images to use.
 
     Raises:
         FcisError: no such folder, another layout, or a mask without a class.
@@ -75,7 +75,7 @@ def read_masks(
     if not found:
         raise FcisError(f"{folder}: no image in it has a folder of masks; nothing to convert")
     known = read_labels(labels, {name for item in found.values() for name in item.classes})
-    items = [found[key] for key in choose(found, read_list(images), report)]
+    items = [found[key] for key in choose(found, read_list(list), report)]
     marks = [
         (item.image_id, [(path.name, name, file_sha256(path)) for path, name in item.masks])
         for item in items

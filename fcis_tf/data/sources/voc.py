@@ -47,14 +47,14 @@ class VocImage(NamedTuple):
     classes: Path
 
 
-def read_sbd(folder: Path, report: Reporter, *, images: str | None = None) -> Source:
+def read_voc(folder: Path, report: Reporter, *, list: str | Path | None = None) -> Source:
     """List SBD's folder ``dataset``, or VOC 2012's.
 
     Args:
         folder: with ``img``, ``inst`` and ``cls``, or ``JPEGImages``, ``SegmentationObject`` and
             ``SegmentationClass``.
         report: called for listed images without labels.
-        images: one of the data set's lists, such as ``train``, or a file with names of images;
+        list: one of the data set's lists, such as ``train``, or a file with names of images;
             by default all that have labels.
 
     Raises:
@@ -69,7 +69,7 @@ def read_sbd(folder: Path, report: Reporter, *, images: str | None = None) -> So
     if layout is SBD:
         _require_scipy()
     ids = sorted(path.stem for path in (folder / layout.instances).glob(f"*{layout.suffix}"))
-    names = read_list(_list_file(folder / layout.lists, images)) if images else None
+    names = read_list(_list_file(folder / layout.lists, list)) if list else None
     items = [
         VocImage(
             key,
@@ -164,13 +164,13 @@ def _require_scipy() -> None:
         ) from None
 
 
-def _list_file(folder: Path, name: str) -> Path:
+def _list_file(folder: Path, name: str | Path) -> Path:
     file = Path(name)
     if file.is_file():
         return file
     known = sorted(path.stem for path in folder.glob("*.txt"))
-    if name not in known:
-        raise FcisError(f"--list {name}: no such file, and no list of {folder}, which has {known}")
+    if str(name) not in known:
+        raise FcisError(f"list {name}: no such file, and no list of {folder}, which has {known}")
     return folder / f"{name}.txt"
 
 

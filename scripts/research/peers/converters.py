@@ -59,7 +59,7 @@ def main() -> None:
     from absl import flags, logging
     from official.vision.data import create_coco_tf_record as garden
 
-    from fcis_tf.data.convert.converter import convert_coco
+    from fcis_tf.data.convert.converter import convert
 
     coco = Path(os.environ["COCO"])
     logging.set_verbosity(logging.ERROR)
@@ -69,7 +69,7 @@ def main() -> None:
         flags.FLAGS(["converters", f"--image_dir={coco / 'train'}", "--include_masks"])
 
         def theirs(processes: int) -> Callable[[Path], None]:
-            def convert(out: Path) -> None:
+            def theirs_once(out: Path) -> None:
                 # For one process their pool is left out too: 0 is their word for that.
                 flags.FLAGS.num_processes = processes if processes > 1 else 0
                 garden._create_tf_record_from_coco_annotations(
@@ -81,23 +81,24 @@ def main() -> None:
                     include_masks=True,
                 )
 
-            return convert
+            return theirs_once
 
         def ours(processes: int) -> Callable[[Path], None]:
-            def convert(out: Path) -> None:
-                convert_coco(coco / "train", annotations, out, shards=SHARDS, processes=processes)
+            def ours_once(out: Path) -> None:
+                convert(
+                    "coco", coco / "train", out,
+                    annotations=annotations, shards=SHARDS, processes=processes,
+                )  # fmt: skip
 
-            return convert
+            return ours_once
 
         print(f"{given.images} images, {given.rounds} rounds in turn; medians (quartiles)")
         for processes in given.processes or (1, 2):
             rates: dict[str, list[float]] = {"Model Garden": [], "fcis_tf": []}
             sizes = {}
             for number in range(given.rounds + 1):  # the first warms up
-                for name, convert in (("Model Garden", theirs), ("fcis_tf", ours)):
-                    rate, sizes[name] = timed(
-                        convert(processes), given.images, Path(folder) / "out"
-                    )
+                for name, one in (("Model Garden", theirs), ("fcis_tf", ours)):
+                    rate, sizes[name] = timed(one(processes), given.images, Path(folder) / "out")
                     if number:
                         rates[name].append(rate)
             ratios = [a / b for b, a in zip(*rates.values(), strict=True)]

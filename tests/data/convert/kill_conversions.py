@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fcis_tf.data.convert.converter import convert_coco
+from fcis_tf.data.convert.converter import convert
 
 SHARDS = 10
 
@@ -23,7 +23,10 @@ def child(shapes: Path, out: Path) -> int:
     if process:
         return process
     try:
-        convert_coco(shapes / "train", shapes / "train.json", out, shards=SHARDS, processes=1)
+        convert(
+            "coco", shapes / "train", out,
+            annotations=shapes / "train.json", shards=SHARDS, processes=1,
+        )  # fmt: skip
     except BaseException as fault:
         print(repr(fault), file=sys.stderr, flush=True)
         os._exit(1)

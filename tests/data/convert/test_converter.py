@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fcis_tf.data.convert import converter
-from fcis_tf.data.convert.converter import convert_coco
+from fcis_tf.data.convert import writing
+from fcis_tf.data.convert.converter import convert
 from fcis_tf.data.convert.manifest import verify
 from fcis_tf.data.records import read_records
 from fcis_tf.data.shapes import generate_shapes
@@ -25,11 +25,11 @@ def shapes(tmp_path_factory):
 
 
 def run(shapes, out, **options):
-    return convert_coco(shapes / "train", shapes / "train.json", out, **options)
+    return convert("coco", shapes / "train", out, annotations=shapes / "train.json", **options)
 
 
 def origin(shapes):
-    return coco.read_coco(shapes / "train", shapes / "train.json", print).origin
+    return coco.read_coco(shapes / "train", print, annotations=shapes / "train.json").origin
 
 
 def contents(out):
@@ -46,7 +46,7 @@ def test_the_same_input_gives_the_same_bytes_in_any_number_of_processes(shapes, 
 def test_every_image_is_converted_once_in_order(shapes, tmp_path):
     seen = []
     seen_by = {"progress": lambda done, total: seen.append((done, total))}
-    report = run(shapes, tmp_path / "out", shards=3, **seen_by).report
+    report = run(shapes, tmp_path / "out", shards=3, **seen_by)
     ids = [r.image_id for r in read_records(tmp_path / "out")]
     assert ids == [str(n) for n in range(1, 8)] and report.images == 7
     assert seen == [(n, 7) for n in range(1, 8)]
@@ -81,8 +81,8 @@ def fail_at(monkeypatch, number, fault):
             raise fault
         return whole(record)
 
-    whole = converter.encode
-    monkeypatch.setattr(converter, "encode", encode)
+    whole = writing.encode
+    monkeypatch.setattr(writing, "encode", encode)
 
 
 @pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])
@@ -96,7 +96,7 @@ def test_what_an_interruption_leaves_is_continued_to_the_same_bytes(
         with pytest.raises((FcisError, KeyboardInterrupt)) as raised:
             run(shapes, out, shards=4)
     if isinstance(fault, OSError):
-        assert "No space left on device; whole shards stay" in str(raised.value)
+        assert "No space left on device; complete shards stay" in str(raised.value)
     left = sorted(file.name for file in out.iterdir())
     names = [f"data-0000{n}-of-00004" for n in (0, 1)]
     shards = [f"{name}{end}" for name in names for end in (".shard.json", ".tfrecord")]
@@ -117,7 +117,7 @@ def test_a_whole_conversion_reads_nothing_again(shapes, tmp_path, monkeypatch):
     before = contents(tmp_path / "out")
     monkeypatch.setattr(coco, "load_record", None)
     again = run(shapes, tmp_path / "out", shards=3)
-    assert again.kept == 3 and again.report.to_dict() == first.report.to_dict()
+    assert again.kept == 3 and again.to_dict() == first.to_dict()
     assert contents(tmp_path / "out") == before
 
 
@@ -179,9 +179,36 @@ def test_parts_of_two_hosts_are_completed_where_they_meet(shapes, tmp_path):
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_a_part_outside_its_number_is_refused(shapes, tmp_path):
-    with pytest.raises(FcisError, match=r"part: expected i/n .* found 3/2"):
-        run(shapes, tmp_path / "out", part=(3, 2))
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"part": (3, 2)}, r"part: expected i/n .* found 3/2"),
+        ({"shards": 0}, "shards: expected at least 1, found 0"),
+        ({"processes": -1}, "processes: expected at least 1, found -1"),
+        ({"single_class": "x"}, "kind 'coco': unknown option 'single_class'; expected annotations"),
+        ({"shard": 2}, "kind 'coco': unknown option 'shard'; .*, shards, part, strict, processes"),
+        ({"annotations": None}, "kind 'coco': expected the option 'annotations', found none"),
+    ],
+)
+def test_options_out_of_range_or_of_another_kind_are_refused(shapes, tmp_path, options, words):
+    with pytest.raises(FcisError, match=words):
+        convert(
+            "coco", shapes / "train", tmp_path / "out",
+            **{"annotations": shapes / "train.json"} | options,
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_kind_names_the_nearest(tmp_path):
+    with pytest.raises(FcisError, match="unknown kind 'label-me'; the nearest is 'labelme'"):
+        convert("label-me", tmp_path, tmp_path / "out")
+
+
+def test_paths_may_be_text(shapes, tmp_path):
+    run(shapes, tmp_path / "paths")
+    annotations = str(shapes / "train.json")
+    convert("coco", str(shapes / "train"), str(tmp_path / "text"), annotations=annotations)
+    assert contents(tmp_path / "text") == contents(tmp_path / "paths")
 
 
 def test_verify_finds_a_changed_byte_a_missing_shard_and_an_unfinished_folder(shapes, tmp_path):
@@ -237,8 +264,8 @@ def test_strict_stops_before_the_folder_is_complete(shapes, tmp_path, processes)
     content["images"][-1]["width"] = 65
     (tmp_path / "x.json").write_text(json.dumps(content))
     with pytest.raises(FcisError, match="000007.jpg .*image size differs") as fault:
-        convert_coco(
-            shapes / "train", tmp_path / "x.json", tmp_path / "out",
+        convert(
+            "coco", shapes / "train", tmp_path / "out", annotations=tmp_path / "x.json",
             shards=7, strict=True, processes=processes,
         )  # fmt: skip
     assert "\n" not in str(fault.value)
@@ -254,12 +281,12 @@ def test_no_usable_instance_is_an_error(shapes, tmp_path):
     (tmp_path / "x.json").write_text(json.dumps(content))
     words = "none of its 7 images has a usable instance; most often: annotation of an unknown cat"
     with pytest.raises(FcisError, match=words):
-        convert_coco(shapes / "train", tmp_path / "x.json", tmp_path / "out")
+        convert("coco", shapes / "train", tmp_path / "out", annotations=tmp_path / "x.json")
     assert not (tmp_path / "out" / "report.json").exists()
 
 
 def test_no_usable_image_is_an_error(shapes, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FcisError, match="none of its 7 images is usable"):
-        convert_coco(tmp_path / "empty", shapes / "train.json", tmp_path / "out")
+        convert("coco", tmp_path / "empty", tmp_path / "out", annotations=shapes / "train.json")
     assert not (tmp_path / "out" / "report.json").exists()

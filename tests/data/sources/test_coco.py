@@ -7,7 +7,7 @@ import tensorflow as tf
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from fcis_tf.data.convert.converter import convert_coco
+from fcis_tf.data.convert import converter
 from fcis_tf.data.records import read_records
 from fcis_tf.data.sources import faults
 from fcis_tf.data.sources.segmentation import rasterise
@@ -41,7 +41,9 @@ def write(folder, annotations, images=None):
 
 def convert(tmp_path, annotations, images=None, **options):
     labels = write(tmp_path / "images", annotations, images)
-    report = convert_coco(tmp_path / "images", labels, tmp_path / "out", **options).report
+    report = converter.convert(
+        "coco", tmp_path / "images", tmp_path / "out", annotations=labels, **options
+    )
     return report, list(read_records(tmp_path / "out"))
 
 
@@ -240,6 +242,6 @@ def test_what_training_could_not_decode_is_not_converted(tmp_path, kind, lost):
 def test_a_json_of_another_kind_is_refused(tmp_path, text, words):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(FcisError, match=words):
-        convert_coco(tmp_path, tmp_path / "x.json", tmp_path / "out")
+        converter.convert("coco", tmp_path, tmp_path / "out", annotations=tmp_path / "x.json")
     with pytest.raises(FcisError, match="no such annotation file"):
-        convert_coco(tmp_path, tmp_path / "y.json", tmp_path / "out")
+        converter.convert("coco", tmp_path, tmp_path / "out", annotations=tmp_path / "y.json")

@@ -29,10 +29,8 @@ def write(folder, shapes, name="a", **more):
     return folder
 
 
-def run(folder, out, *, strict=False, **options):
-    report = convert(
-        lambda report: read_labelme(folder, report, **options), out, strict=strict
-    ).report
+def run(folder, out, **options):
+    report = convert("labelme", folder, out, **options)
     return report, list(read_records(out))
 
 

@@ -23,10 +23,8 @@ def mask(path, x=20, size=SIZE):
     Image.fromarray(disc(*size, 20, x, 8) * 255).save(path)
 
 
-def run(folder, out, *, strict=False, **options):
-    report = convert(
-        lambda report: read_masks(folder, report, **options), out, strict=strict
-    ).report
+def run(folder, out, **options):
+    report = convert("masks", folder, out, **options)
     return report, list(read_records(out))
 
 

@@ -3,7 +3,6 @@
 import json
 import pickle
 import shutil
-from functools import partial
 
 import numpy as np
 import pytest
@@ -14,10 +13,8 @@ from fcis_tf.data.convert.report import Report
 from fcis_tf.data.records import encode, read_records
 from fcis_tf.data.shapes import generate_shapes
 from fcis_tf.data.sources import faults
-from fcis_tf.data.sources.coco import read_coco
+from fcis_tf.data.sources.kinds import read_source
 from fcis_tf.data.sources.labelme import read_labelme
-from fcis_tf.data.sources.masks import read_masks
-from fcis_tf.data.sources.voc import read_sbd
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import VOC_NAMES
 from tests.fixtures import tight_box
@@ -41,22 +38,36 @@ def folders(tmp_path_factory):
     return root
 
 
-def reader(root, layout):
-    """The reader of a layout, and a file of its labels."""
-    folder = root / layout
-    return {
-        "coco": lambda: (partial(read_coco, folder / "train", folder / "train.json"), "train.json"),
-        "labelme": lambda: (partial(read_labelme, folder), "000002.json"),
-        "bitmaps": lambda: (partial(read_labelme, folder), "000002.json"),
-        "number": lambda: (partial(read_masks, folder), "masks/000002"),
-        "folder": lambda: (partial(read_masks, folder), "masks/000002"),
-        "bowl": lambda: (partial(read_masks, folder, single_class="x"), "000002/masks"),
-        "sbd": lambda: (partial(read_sbd, folder), "inst/000002.mat"),
-        "voc": lambda: (partial(read_sbd, folder), "SegmentationObject/000002.png"),
-    }[layout]()
+# Kind and options of each layout, and a file or folder of its labels.
+KINDS = {
+    "coco": ("coco", {}, "train.json"),
+    "labelme": ("labelme", {}, "000002.json"),
+    "bitmaps": ("labelme", {}, "000002.json"),
+    "number": ("masks", {}, "masks/000002"),
+    "folder": ("masks", {}, "masks/000002"),
+    "bowl": ("masks", {"single_class": "x"}, "000002/masks"),
+    "sbd": ("sbd", {}, "inst/000002.mat"),
+    "voc": ("voc", {}, "SegmentationObject/000002.png"),
+}
+LAYOUTS = tuple(KINDS)
 
 
-LAYOUTS = ("coco", "labelme", "bitmaps", "number", "folder", "bowl", "sbd", "voc")
+def given(root, layout):
+    """Kind and folder of a layout, and its options."""
+    kind, options, _ = KINDS[layout]
+    if kind == "coco":
+        return (kind, root / layout / "train"), {"annotations": root / layout / "train.json"}
+    return (kind, root / layout), options
+
+
+def convert_layout(root, layout, out, **options):
+    (kind, folder), own = given(root, layout)
+    return convert(kind, folder, out, **own | options)
+
+
+def listed(root, layout):
+    where, options = given(root, layout)
+    return read_source(*where, Report().add_fault, **options)
 
 
 def contents(out):
@@ -71,7 +82,7 @@ def expected_name(layout, name, category):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_of_the_same_labels_gives_the_same_records(folders, tmp_path, layout):
-    report = convert(reader(folders, layout)[0], tmp_path / "out").report
+    report = convert_layout(folders, layout, tmp_path / "out")
     records = list(read_records(tmp_path / "out"))
     truth = truth_of(folders / "coco")
     assert not report.reasons and len(records) == len(truth) == IMAGES
@@ -103,13 +114,15 @@ def test_labelme_outlines_of_the_fixture_have_parts(folders):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_parts_shards_and_verify_work_for_every_source(folders, tmp_path, layout):
     source = shutil.copytree(folders / layout, tmp_path / "source" / layout)
-    read, labels = reader(source.parent, layout)
-    convert(read, tmp_path / "whole", shards=3)
-    missing = [convert(read, tmp_path / "out", shards=3, part=(n, 2)).missing for n in (1, 2)]
+    root, labels = source.parent, KINDS[layout][-1]
+    convert_layout(root, layout, tmp_path / "whole", shards=3)
+    missing = [
+        convert_layout(root, layout, tmp_path / "out", shards=3, part=(n, 2)).missing
+        for n in (1, 2)
+    ]
     assert missing == [1, 0] and contents(tmp_path / "out") == contents(tmp_path / "whole")
-    origin = read(Report().add_fault).origin
-    assert verify(tmp_path / "out", origin) == 3
-    assert convert(read, tmp_path / "out", shards=3).kept == 3
+    assert verify(tmp_path / "out", listed(root, layout).origin) == 3
+    assert convert_layout(root, layout, tmp_path / "out", shards=3).kept == 3
     # A change of the labels is noticed even if nothing of it shows in the file's size.
     file = next(p for p in sorted([source / labels, *(source / labels).rglob("*")]) if p.is_file())
     changed = bytearray(file.read_bytes())
@@ -120,13 +133,13 @@ def test_parts_shards_and_verify_work_for_every_source(folders, tmp_path, layout
         changed[-1] ^= 1
     file.write_bytes(changed)
     with pytest.raises(FcisError, match=r"made from another source \(sha256 differ\)"):
-        verify(tmp_path / "out", read(Report().add_fault).origin)
+        verify(tmp_path / "out", listed(root, layout).origin)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_items_and_loaders_travel_to_other_processes(folders, layout):
-    """The converter's processes get them pickled; test_convert.py runs the processes."""
-    source = reader(folders, layout)[0](Report().add_fault)
+    """The converter's processes get them pickled; test_converter.py runs the processes."""
+    source = listed(folders, layout)
     for item, copy in zip(source.items, pickle.loads(pickle.dumps(source)).items, strict=True):
         load = pickle.loads(pickle.dumps(source.load))
         records = [
@@ -137,13 +150,12 @@ def test_items_and_loaders_travel_to_other_processes(folders, layout):
 
 @pytest.mark.parametrize("layout", ["labelme", "number", "bowl", "sbd", "voc"])
 def test_a_list_chooses_images_and_classes_stay_those_of_all(folders, tmp_path, layout):
-    read, _ = reader(folders, layout)
     (tmp_path / "some.txt").write_text("000004.jpg\n\n000002\n000004\nabsent\n")
-    report = convert(partial(read, images=tmp_path / "some.txt"), tmp_path / "some").report
+    report = convert_layout(folders, layout, tmp_path / "some", list=tmp_path / "some.txt")
     assert [r.image_id for r in read_records(tmp_path / "some")] == ["000004", "000002"]
     assert report.reasons == {faults.DUPLICATE_IMAGE: 1, faults.NOT_THERE: 1}
     assert report.examples[faults.NOT_THERE] == ["absent"]
-    convert(read, tmp_path / "all")
+    convert_layout(folders, layout, tmp_path / "all")
     names = [(tmp_path / out / "labels.json").read_text() for out in ("some", "all")]
     assert names[0] == names[1]
 
@@ -156,4 +168,4 @@ def test_a_list_without_names_is_refused(folders, tmp_path, text):
     elif text is not None:
         file.write_text(text)
     with pytest.raises(FcisError, match="list.txt: "):
-        read_labelme(folders / "labelme", print, images=file)
+        read_labelme(folders / "labelme", print, list=file)

@@ -9,7 +9,7 @@ from scipy.io import savemat
 from fcis_tf.data.convert.converter import convert
 from fcis_tf.data.records import read_records
 from fcis_tf.data.sources import faults
-from fcis_tf.data.sources.voc import read_sbd
+from fcis_tf.data.sources.voc import read_voc
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import VOC_NAMES
 
@@ -36,8 +36,8 @@ def add(folder, name, numbers, classes, size=SIZE):
         savemat(folder / part / f"{name}.mat", {key: {"Segmentation": values}})
 
 
-def run(folder, out, *, strict=False, **options):
-    report = convert(lambda report: read_sbd(folder, report, **options), out, strict=strict).report
+def run(folder, out, **options):
+    report = convert("voc", folder, out, **options)
     return report, list(read_records(out))
 
 
@@ -90,7 +90,7 @@ def test_faults_are_counted_by_reason(tmp_path):
     add(folder, "empty", *maps())
     (folder / "inst" / "text.mat").write_text("no MATLAB file")
     (folder / "all.txt").write_text("\n".join([*names, "unheard-of"]))
-    report, records = run(folder, tmp_path / "out", images="all")
+    report, records = run(folder, tmp_path / "out", list="all")
     assert report.reasons == {
         faults.MISSING: 1, faults.BAD_LABELS: 4, faults.OTHER_SIZE: 1, faults.UNKNOWN_CATEGORY: 2,
         faults.NO_INSTANCES: 1, faults.NOT_THERE: 1,
@@ -100,7 +100,7 @@ def test_faults_are_counted_by_reason(tmp_path):
     }  # fmt: skip
     assert any("no GTinst in it" in text for text in report.examples[faults.BAD_LABELS])
     with pytest.raises(FcisError, match="--strict stops here"):
-        run(folder, tmp_path / "strict", images="all", strict=True)
+        run(folder, tmp_path / "strict", list="all", strict=True)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -138,18 +138,18 @@ def test_lists_are_files_or_names_of_the_data_set(tmp_path):
     (tmp_path / "mine.txt").write_text("a\n")
 
     def chosen(images):
-        return [item.image_id for item in read_sbd(folder, print, images=images).items]
+        return [item.image_id for item in read_voc(folder, print, list=images).items]
 
     assert chosen("train") == ["c", "b"] and chosen(str(tmp_path / "mine.txt")) == ["a"]
     assert chosen(None) == ["a", "b", "c"]
-    with pytest.raises(FcisError, match=r"--list val: no such file, and no list .* \['train'\]"):
+    with pytest.raises(FcisError, match=r"list val: no such file, and no list .* \['train'\]"):
         chosen("val")
 
 
 def test_another_layout_is_refused_and_missing_scipy_explained(tmp_path, monkeypatch):
     with pytest.raises(FcisError, match="expected SBD's img/.* or VOC's JPEGImages"):
-        read_sbd(tmp_path, print)
+        read_voc(tmp_path, print)
     add(tmp_path, "a", *GOOD)
     monkeypatch.setitem(sys.modules, "scipy.io", None)
     with pytest.raises(FcisError, match=r"need SciPy.*pip install 'fcis_tf\[sbd\]'"):
-        read_sbd(tmp_path, print)
+        read_voc(tmp_path, print)
