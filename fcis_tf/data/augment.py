@@ -1,6 +1,7 @@
 """Transforms of one example, dict -> dict; keys and shapes are listed in structures.py.
 
-All randomness is stateless: it depends on the seed pair of a draw and on nothing else.
+All randomness is stateless: it depends on the seed pair of a draw and on nothing else. Masks are
+grids in the frame of their box, so that most transforms move boxes and leave masks as they are.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,10 @@ LEAST_VISIBLE = 0.1
 
 
 def resize_factor(size: Tensor, short_side: Tensor, long_side: Tensor) -> Tensor:
-    """Network pixels per original pixel, () float64 (spec section 1.1, step 3).
+    """Network pixels per original pixel, () float64.
+
+    The shorter side becomes `short_side` unless that makes the longer one longer than `long_side`
+    (released code: ``lib/utils/image.py: resize``).
 
     Args:
         size: (2,) height and width of the image.
@@ -29,6 +33,7 @@ def resize_factor(size: Tensor, short_side: Tensor, long_side: Tensor) -> Tensor
     shorter, longer = tf.reduce_min(size), tf.reduce_max(size)
     short_side, long_side = tf.cast(short_side, tf.float64), tf.cast(long_side, tf.float64)
     factor = short_side / shorter
+    # The cap applies to the rounded size, as in the released code.
     return tf.where(tf.round(factor * longer) > long_side, long_side / longer, factor)
 
 
@@ -40,8 +45,8 @@ def resized_size(size: Tensor, factor: Tensor) -> Tensor:
 def resize_image(image: Tensor, factor: Tensor, corner: Tensor, size: Tensor) -> Tensor:
     """Cut a window out of the image resized by exactly `factor` (bilinear, not antialiased).
 
-    Output pixel x shows the source at (x + corner + 0.5) / factor - 0.5, so that boxes scale by
-    the same number whatever the rounding of the size. Nothing outside the window is computed.
+    Output pixel x is the source at (x + corner + 0.5) / factor - 0.5, so that boxes scale by the
+    same number whatever the rounding of the size. Nothing outside the window is computed.
 
     Args:
         image: (H0, W0, 3).
@@ -53,22 +58,22 @@ def resize_image(image: Tensor, factor: Tensor, corner: Tensor, size: Tensor) ->
         (H, W, 3) float32.
     """
     resized = tf.raw_ops.ScaleAndTranslate(
-        images=tf.cast(image, tf.float32)[None],
+        images=tf.cast(image, tf.float32)[None],  # (1, H0, W0, 3)
         size=size,
         scale=tf.stack([factor, factor]),
         translation=-tf.cast(corner, tf.float32),
         kernel_type="triangle",
         antialias=False,
     )
-    return resized[0]
+    return resized[0]  # (H, W, 3)
 
 
 def resize_whole(image: Tensor, factor: Tensor, size: Tensor) -> Tensor:
     """As `resize_image`, of the whole image, and three times as fast where the factor allows.
 
-    ResizeBilinear scales by the ratio of whole sizes. So the image goes on, at its lower and right
-    edge, to sizes that the factor makes whole, and what was not of it is cut off afterwards. Its
-    last row and column repeated are what bilinear interpolation takes beyond them.
+    ResizeBilinear scales by the ratio of whole sizes. So the image is padded, at its lower and
+    right edge, to sizes that the factor makes whole, and the padding is cut off afterwards. It
+    repeats the last row and column, which is what bilinear interpolation takes beyond them.
 
     Args:
         image: (H0, W0, 3).
@@ -79,9 +84,10 @@ def resize_whole(image: Tensor, factor: Tensor, size: Tensor) -> Tensor:
     rows, made_rows, rows_found = _whole_length(height, factor)
     columns, made_columns, columns_found = _whole_length(width, factor)
 
-    def quick() -> Tensor:
+    def padded() -> Tensor:
         longer = tf.concat([image, tf.repeat(image[-1:], rows - height, axis=0)], 0)
         longer = tf.concat([longer, tf.repeat(longer[:, -1:], columns - width, axis=1)], 1)
+        # (rows, columns, 3) -> (1, made_rows, made_columns, 3)
         resized = tf.raw_ops.ResizeBilinear(
             images=tf.cast(longer, tf.float32)[None],
             size=[made_rows, made_columns],
@@ -92,19 +98,19 @@ def resize_whole(image: Tensor, factor: Tensor, size: Tensor) -> Tensor:
     def any_factor() -> Tensor:
         return resize_image(image, tf.cast(factor, tf.float32), tf.zeros([2], tf.int32), size)
 
-    return tf.cond(rows_found & columns_found, quick, any_factor)
+    return tf.cond(rows_found & columns_found, padded, any_factor)
 
 
 def _whole_length(length: Tensor, factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The least length from this one to its double that the factor makes whole.
+    """The least length, from this one to its double, that the factor resizes to a whole number.
 
     Returns:
-        It and what it is resized to, both () int32, and whether there is one, () bool.
+        That length and its resized length, both () int32, and whether there is one, () bool.
     """
-    lengths = tf.range(length, 2 * length + 1)
+    lengths = tf.range(length, 2 * length + 1)  # (length + 1,) candidates
     made = tf.cast(lengths, tf.float64) * factor
     whole = (tf.abs(made - tf.round(made)) < 1e-6) & (tf.round(made) >= 1.0)
-    first = tf.argmax(whole)
+    first = tf.argmax(whole)  # the first True, or 0
     return lengths[first], tf.cast(tf.round(made[first]), tf.int32), tf.reduce_any(whole)
 
 
@@ -112,6 +118,7 @@ def resize(example: Example, factor: Tensor) -> Example:
     """Resize the image and scale its boxes; adds `scale`. Box-frame masks do not change."""
     size = resized_size(tf.shape(example["image"])[:2], factor)
     exact, factor = tf.cast(factor, tf.float64), tf.cast(factor, tf.float32)
+    # Size and sampling need the exact factor; boxes and `scale` are float32 as all that follows.
     image = tf.cond(
         factor == 1.0,
         lambda: tf.cast(example["image"], tf.float32),
@@ -134,11 +141,14 @@ def resize_and_crop(example: Example, factor: Tensor, corner: Tensor, size: Tens
         size: (2,) int32, its height and width.
     """
     factor, offset = tf.cast(factor, tf.float32), tf.cast(corner, tf.float32)
-    boxes = example["boxes"] * factor - tf.concat([offset, offset], 0)
+    # In pixels of the window, where `boxes` may reach beyond it and `inside` may be empty.
+    boxes = example["boxes"] * factor - tf.concat([offset, offset], 0)  # (G, 4)
     inside = box_ops.clip(boxes, tf.cast(size, tf.float32))
-    coverage = tf.cast(example["masks"], tf.float32) / 255.0
+    # A cut box is a new frame, so its mask is sampled anew from that of the whole box.
+    coverage = tf.cast(example["masks"], tf.float32) / 255.0  # (G, M, M) in 0..1
     cut = resample(coverage, boxes, inside, example["masks"].shape[-1])
-    visible = tf.reduce_mean(cut, [1, 2]) * box_ops.area(inside)
+    # Pixels of each instance: mean coverage times area of the frame.
+    visible = tf.reduce_mean(cut, [1, 2]) * box_ops.area(inside)  # (G,)
     whole = tf.reduce_mean(coverage, [1, 2]) * box_ops.area(boxes)
     masks = tf.cast(tf.round(255.0 * cut), tf.uint8)
     keep = (visible >= LEAST_VISIBLE * whole) & tf.reduce_any(masks >= 128, [1, 2])
@@ -154,7 +164,8 @@ def resize_and_crop(example: Example, factor: Tensor, corner: Tensor, size: Tens
 def flip(example: Example) -> Example:
     """Mirror the image, its boxes and their box-frame masks left to right."""
     width = tf.cast(tf.shape(example["image"])[1], tf.float32)
-    y0, x0, y1, x1 = tf.unstack(example["boxes"], axis=-1)
+    y0, x0, y1, x1 = tf.unstack(example["boxes"], axis=-1)  # (G,) each
+    # Half-open edges map by x -> width - x, and the left edge comes from the right one.
     return example | {
         "image": tf.reverse(example["image"], [1]),
         "boxes": tf.stack([y0, width - x1, y1, width - x0], -1),
@@ -165,7 +176,8 @@ def flip(example: Example) -> Example:
 def transpose(example: Example) -> Example:
     """Exchange rows and columns of the image, its boxes and their box-frame masks.
 
-    With `flip` it makes all eight ways to lay the image down: for pictures without an up.
+    With `flip` it generates the eight rotations and reflections, for images without an upright
+    position, as in microscopy.
     """
     y0, x0, y1, x1 = tf.unstack(example["boxes"], axis=-1)
     return example | {
@@ -189,13 +201,14 @@ def select(example: Example, index: Tensor) -> Example:
 
 
 def drop_crowds(example: Example) -> Example:
-    """Keep what is not a crowd region; training ignores them (spec section 9.2)."""
+    """Keep what is not a crowd region; training leaves them out, as ``lib/dataset/coco.py``."""
     return select(example, tf.where(~example["crowd"])[:, 0])
 
 
 def limit_instances(example: Example, most: int, seed: Tensor) -> Example:
     """Keep a random `most` of the instances, in their order, where there are more."""
-    keys = tf.random.stateless_uniform(tf.shape(example["labels"]), seed)
+    # The instances with the largest of G random keys are a uniform sample.
+    keys = tf.random.stateless_uniform(tf.shape(example["labels"]), seed)  # (G,)
     chosen = tf.math.top_k(keys, tf.minimum(most, tf.shape(keys)[0])).indices
     return select(example, tf.sort(chosen))
 
@@ -205,7 +218,7 @@ def subtract_means(example: Example) -> Example:
     image = tf.cast(example["image"], tf.float32)
     # Rows at a time: subtracting three numbers from the last axis takes twice as long.
     size = tf.shape(image)
-    rows = tf.reshape(image, [size[0], -1]) - tf.tile(PIXEL_MEANS, size[1:2])
+    rows = tf.reshape(image, [size[0], -1]) - tf.tile(PIXEL_MEANS, size[1:2])  # (H, W * 3)
     return example | {"image": tf.reshape(rows, size)}
 
 

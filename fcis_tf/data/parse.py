@@ -39,12 +39,14 @@ def parse(
         key: tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value
         for key, value in raw.items()
     }
-    image = decode_image(values["image/encoded"])
+    image = decode_image(values["image/encoded"])  # (H0, W0, 3) uint8
+    # Records hold fractions of height and width; everything from here on is in pixels.
     size = tf.cast(tf.shape(image)[:2], tf.float32)
-    boxes = tf.stack([values[key] for key in BOX_KEYS], -1) * tf.concat([size, size], 0)
-    ids, masks = values["image/object/class/label"], values["image/object/mask"]
+    boxes = tf.stack([values[key] for key in BOX_KEYS], -1) * tf.concat([size, size], 0)  # (G, 4)
+    ids, masks = values["image/object/class/label"], values["image/object/mask"]  # (G,) each
     count = tf.shape(ids)[0]
-    same = ids[:, None] == tf.constant(list(category_ids), tf.int64)
+    # Raw ids have gaps; the network's label is the place of the id among all, from 1.
+    same = ids[:, None] == tf.constant(list(category_ids), tf.int64)  # (G, C)
     known = tf.reduce_any(same, -1)
     checks = [
         tf.debugging.assert_equal(
@@ -63,6 +65,7 @@ def parse(
     ]
     with tf.control_dependencies(checks):
         labels = 1 + tf.argmax(same, -1, output_type=tf.int32)
+    # Other converters leave the key out where no instance is a crowd.
     crowd = values["image/object/is_crowd"]
     crowd = tf.cond(tf.size(crowd) > 0, lambda: crowd > 0, lambda: tf.zeros([count], tf.bool))
     return {
@@ -84,15 +87,17 @@ def _box_frame_masks(masks: Tensor, boxes: Tensor, image_size: Tensor, size: int
     """
 
     def one(pair: tuple[Tensor, Tensor]) -> Tensor:
-        mask = _decode_mask_in_graph(pair[0], image_size)
+        mask = _decode_mask_in_graph(pair[0], image_size)  # (H0, W0)
         limit = tf.cast(image_size, tf.float32)
         low, high = pair[1][:2], pair[1][2:]
-        # Only the part under the box is resampled; the rest of a large image costs nothing.
+        # Only the part under the box, and a pixel around it, is resampled: the rest of a large
+        # image costs nothing.
         start = tf.cast(tf.clip_by_value(tf.floor(low) - 1.0, 0.0, limit - 1.0), tf.int32)
         end = tf.cast(tf.clip_by_value(tf.math.ceil(high) + 1.0, 1.0, limit), tf.int32)
         end = tf.maximum(end, start + 1)
         part = mask[start[0] : end[0], start[1] : end[1]]
-        frame = tf.cast(tf.concat([start, end], 0), tf.float32)
+        # That part is itself a mask in the frame of whole pixels, to be sampled in the box's frame.
+        frame = tf.cast(tf.concat([start, end], 0), tf.float32)  # (4,)
         sampled = resample(tf.cast(part > 0, tf.float32)[None], frame[None], pair[1][None], size)[0]
         return tf.cast(tf.round(255.0 * sampled), tf.uint8)
 
@@ -107,6 +112,7 @@ def _whole_masks(masks: Tensor, image_size: Tensor) -> Tensor:
         masks,
         fn_output_signature=tf.TensorSpec([None, None], tf.uint8),
     )
+    # Gives the shape also where there is no mask at all.
     return tf.reshape(decoded, tf.concat([tf.shape(masks), image_size], 0))
 
 

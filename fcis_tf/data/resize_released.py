@@ -1,7 +1,8 @@
-"""Resizing as the released code does it, for ``data.resize: released`` (spec sections 1.1, 3.1).
+"""Resizing as the released code does it, for ``data.resize: released``.
 
-Pixels are resized in 8-bit fixed point, masks on the whole image, and ground-truth boxes are
-rounded to whole pixels. All of it was checked against OpenCV (tests/golden).
+Pixels are resized as OpenCV's ``resize`` does in ``lib/utils/image.py: resize``, in 8-bit fixed
+point; masks on the whole image (``lib/mask/mask_transform.py: get_gt_masks``); and ground-truth
+boxes are rounded to whole pixels. All of it is checked against OpenCV in tests/golden.
 """
 
 import tensorflow as tf
@@ -51,13 +52,15 @@ def resize_image(image: Tensor, factor: Tensor, size: Tensor) -> Tensor:
     top, bottom, upper, lower = _taps(shape[0], size[0], factor)
     left, right, before, after = _taps(shape[1], size[1], factor)
     pixels = tf.cast(image, tf.int32)
+    # Columns first, as OpenCV: products of 8-bit pixels and 11-bit weights.
     rows = (
         tf.gather(pixels, left, axis=1) * before[:, None]
         + tf.gather(pixels, right, axis=1) * after[:, None]
-    )
-    # The second pass drops bits before and after the product, so as to fit into 32 bits.
+    )  # (H0, W, 3), 19 bits
+    # The second pass drops 4 bits before and 16 after the product, so as to fit into 32 bits. Of
+    # the 22 fractional bits 2 are left, which the last line rounds.
     shift = tf.bitwise.right_shift
-    first = shift(upper[:, None, None] * shift(tf.gather(rows, top), 4), 16)
+    first = shift(upper[:, None, None] * shift(tf.gather(rows, top), 4), 16)  # (H, W, 3)
     second = shift(lower[:, None, None] * shift(tf.gather(rows, bottom), 4), 16)
     return tf.saturate_cast(shift(first + second + 2, 2), tf.uint8)
 
@@ -65,8 +68,9 @@ def resize_image(image: Tensor, factor: Tensor, size: Tensor) -> Tensor:
 def round_boxes(boxes: Tensor, factor: Tensor, size: Tensor) -> Tensor:
     """Boxes (G, 4) scaled; first and last pixel are rounded to whole pixels inside the image."""
     factor, limit = tf.cast(factor, tf.float64), tf.cast(size, tf.float64) - 1.0
-    # Records hold boxes relative to the image, whole pixels are a rounding error off.
+    # Records hold fractions of the image, so whole pixels are a rounding error off.
     boxes = tf.cast(boxes, tf.float64) + 1e-3
+    # Half-open ends become the last pixel, which the released code scales, and back.
     first = tf.round(tf.floor(boxes[:, :2]) * factor)
     last = tf.round(tf.floor(boxes[:, 2:] - 1.0) * factor)
     first, last = (tf.clip_by_value(corner, 0.0, limit) for corner in (first, last))
@@ -74,7 +78,17 @@ def round_boxes(boxes: Tensor, factor: Tensor, size: Tensor) -> Tensor:
 
 
 def _taps(before: Tensor, after: Tensor, factor: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The two source pixels of each output pixel along an axis, and their fixed-point weights."""
+    """The two source pixels of each output pixel along an axis, and their fixed-point weights.
+
+    Args:
+        before: () int32 source pixels of the axis.
+        after: () int32 output pixels of the axis.
+        factor: () float64.
+
+    Returns:
+        Four times (after,) int32: both pixels, clamped at the edge, and both weights, in units of
+        ``1 / (1 << WEIGHT_BITS)``.
+    """
     place = (tf.range(after, dtype=tf.float64) + 0.5) / tf.cast(factor, tf.float64) - 0.5
     place = tf.cast(place, tf.float32)
     low = tf.floor(place)

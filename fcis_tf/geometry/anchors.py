@@ -1,4 +1,4 @@
-"""Anchors of the region proposal network (spec section 1.4)."""
+"""Anchors of the region proposal network (released code: ``lib/rpn/generate_anchor.py``)."""
 
 from collections.abc import Sequence
 
@@ -21,6 +21,7 @@ def cell_anchors(sizes: Sequence[float], ratios: Sequence[float], stride: int) -
     """
     anchors = []
     for ratio in ratios:
+        # About 256 pixels in area: width x height is 23 x 12, 16 x 16 or 11 x 22.
         width = np.rint(np.sqrt(256.0 / ratio))
         height = np.rint(width * ratio)
         for size in sizes:
@@ -34,5 +35,6 @@ def grid_anchors(cell: np.ndarray, rows: Tensor, columns: Tensor, stride: int) -
     y = tf.cast(tf.range(rows) * stride, tf.float32)
     x = tf.cast(tf.range(columns) * stride, tf.float32)
     corner = tf.stack(tf.meshgrid(y, x, indexing="ij"), -1)  # (rows, columns, 2)
-    shifts = tf.concat([corner, corner], -1)[:, :, None, :]
+    shifts = tf.concat([corner, corner], -1)[:, :, None, :]  # (rows, columns, 1, 4)
+    # Broadcast over the (a, 4) anchors of a cell.
     return tf.reshape(shifts + tf.constant(cell), [-1, 4])

@@ -37,6 +37,7 @@ def paste_cutouts(
         n masks, each in the window of the pixels whose centres are in its box.
     """
     cells, cutouts = votes.shape[1], []
+    # One by one: every mask has a window of its own size.
     for mask, (y0, x0, y1, x1) in zip(votes, boxes.tolist(), strict=True):
         top, rows = _taps(y0, y1, height, cells)
         left, columns = _taps(x0, x1, width, cells)
@@ -56,10 +57,19 @@ class Taps(NamedTuple):
 
 
 def _taps(low: float, high: float, limit: int, cells: int) -> tuple[int, Taps]:
-    """First pixel whose centre is in [low, high), and where it and those after it lie."""
+    """First pixel whose centre is in [low, high), and where it and those after it lie.
+
+    Args:
+        low: edge of the box, in pixels.
+        high: the other edge.
+        limit: pixels of the image along this axis.
+        cells: of the mask along this axis.
+    """
+    # The centre of pixel p is p + 0.5; pixels first..last - 1 have theirs inside box and image.
     first = max(math.ceil(low - 0.5), 0)
     last = max(min(math.ceil(high - 0.5), limit), first)
-    scale = cells / (high - low) if last > first else 0.0
+    scale = cells / (high - low) if last > first else 0.0  # cells per pixel
+    # In cells, where 0 is the centre of the first one; clamped to the outer centres.
     place = (np.arange(first, last) + (0.5 - low)) * scale - 0.5
     place = np.clip(place, 0, cells - 1)
     below = place.astype(np.int64)
@@ -69,6 +79,7 @@ def _taps(low: float, high: float, limit: int, cells: int) -> tuple[int, Taps]:
 
 def _interpolate(values: np.ndarray, taps: Taps) -> np.ndarray:
     """(cells, n) -> (pixels, n), linear along the first axis."""
+    # lower + (upper - lower) * fraction, in place to save two arrays of the mask's size.
     lower = values[taps.below]
     mixed = values[taps.above]
     mixed -= lower

@@ -2,7 +2,7 @@ import numpy as np
 
 from fcis_tf.geometry.anchors import cell_anchors, grid_anchors
 
-# Inclusive (x1, y1, x2, y2) of the released code (spec section 1.4), sizes 64, 128, 256, 512.
+# Inclusive (x1, y1, x2, y2) of the released lib/rpn/generate_anchor.py, sizes 64, 128, 256, 512.
 RELEASED = {
     0.5: [(-38, -16, 53, 31), (-84, -40, 99, 55), (-176, -88, 191, 103), (-360, -184, 375, 199)],
     1.0: [(-24, -24, 39, 39), (-56, -56, 71, 71), (-120, -120, 135, 135), (-248, -248, 263, 263)],
