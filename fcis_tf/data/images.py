@@ -15,7 +15,7 @@ def read_image(source: Path | io.BytesIO, name: str = "", *, upright: bool = Fal
     Args:
         source: the file.
         name: what an error message calls it; by default `source`.
-        upright: turn and mirror it as its EXIF orientation says; by default it is as it is stored.
+        upright: apply the EXIF orientation; by default the image is returned as it is stored.
 
     Raises:
         FcisError: not an image, or a damaged one.

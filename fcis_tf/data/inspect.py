@@ -1,4 +1,4 @@
-"""What is in a folder of records, in numbers and in pictures."""
+"""Statistics of a folder of records, and drawings of its ground truth."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from fcis_tf.structures import PIXEL_MEANS
 def inspect_records(
     records: Path, out: Path, config: Config, *, limit: int
 ) -> tuple[str, list[Path]]:
-    """Draw `limit` training examples, augmented as the configuration says.
+    """Draw `limit` training examples with the augmentation of the configuration.
 
     Returns:
         A summary to print and the pictures written to `out`.
@@ -46,6 +46,7 @@ def draw_batch(batch: dict[str, np.ndarray], labels: Labels) -> list[np.ndarray]
     """
     pictures = []
     for i, (height, width) in enumerate(batch["image_size"].astype(int)):
+        # Masks are drawn in the frame of the network input, without the padding of the batch.
         pixels = np.clip(batch["image"][i][:height, :width] + PIXEL_MEANS, 0, 255).astype(np.uint8)
         present = batch["labels"][i] > 0
         boxes = batch["boxes"][i][present]

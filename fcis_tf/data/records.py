@@ -53,6 +53,7 @@ def encode(record: Record) -> bytes:
     found = record.instances
     size = np.array([record.height, record.width] * 2, np.float64)
     boxes = np.array([i.box for i in found], np.float64).reshape(-1, 4) / size
+    # Keys of Model Garden's converter; height, width and boxes of the image as it is stored.
     features: dict[str, list[Any]] = {
         "image/encoded": [record.encoded],
         "image/format": [record.format.encode()],
@@ -81,7 +82,7 @@ def decode(serialized: bytes, source: str = "record") -> Record:
 
     Args:
         serialized: a tf.train.Example.
-        source: what an error message calls it.
+        source: name of the record in error messages.
 
     Raises:
         FcisError: not an Example, or one of another schema.

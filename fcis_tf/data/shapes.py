@@ -1,7 +1,7 @@
-"""A small COCO-format data set drawn from nothing: textured shapes that touch and overlap.
+"""A small generated data set in COCO format: textured shapes that touch and overlap.
 
-Colours say nothing about class or instance; only outlines do. Each image depends on the seed, the
-split and its number alone.
+Colours are random, so that only outlines identify classes and instances. Each image depends on the
+seed, the split and its number alone.
 """
 
 import json
@@ -115,7 +115,7 @@ def _place(
     else:
         category = int(rng.choice(list(CATEGORIES)))
         y, x = rng.uniform(0, size, 2)
-    # Half a radius inside, so that what the border leaves of a shape still tells its class.
+    # Half a radius inside, so that a shape cut by the border can still be recognised.
     y, x = np.clip([y, x], 0.5 * radius, size - 0.5 * radius)
     return category, radius, float(y), float(x)
 

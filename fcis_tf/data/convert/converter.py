@@ -117,10 +117,10 @@ def convert_source(
     index, parts = settings.part
     mine = planned[index - 1 :: parts]
     try:
-        whole = _prepare(out, planned, mine)
+        complete = _prepare(out, planned, mine)
         source.labels.save(out / "labels.json")
-        report.kept = len(whole)
-        todo = [shard for shard in mine if shard.path.name not in whole]
+        report.kept = len(complete)
+        todo = [shard for shard in mine if shard.path.name not in complete]
         total = sum(len(shard.items) for shard in mine)
         done = total - sum(len(shard.items) for shard in todo)
         written = write_shards(todo, source, strict=settings.strict, processes=settings.processes)
@@ -156,10 +156,11 @@ def convert_source(
 
 
 def _plan(source: Source, out: Path, shards: int | None) -> list[Shard]:
-    """The shards of all parts. A shard is made anew if its images change in name or size."""
+    """The shards of all parts. A shard is written again if its images change in name or size."""
     items, labels = source.items, source.labels
     made_from = fingerprint(VERSION, source.origin, labels.ids, labels.names)
     count = shards or max(1, math.ceil(len(items) / IMAGES_PER_SHARD))
+    # Shards differ by at most one image, and do not depend on how parts share them.
     planned = []
     for n in range(count):
         part = list(items[n * len(items) // count : (n + 1) * len(items) // count])
@@ -177,10 +178,13 @@ def _size(path: Path) -> int | None:
 
 
 def _prepare(out: Path, planned: list[Shard], mine: list[Shard]) -> dict[str, ShardEntry]:
-    """Make the folder, remove what another conversion left there; the shards that are whole.
+    """Make the folder and remove what another conversion left there.
+
+    Returns:
+        The entries of the shards that are complete, by file name.
 
     Raises:
-        FcisError: the folder holds somebody else's records.
+        FcisError: the folder holds records that this program did not write.
     """
     out.mkdir(parents=True, exist_ok=True)
     records = list(out.glob("*.tfrecord"))
@@ -190,20 +194,20 @@ def _prepare(out: Path, planned: list[Shard], mine: list[Shard]) -> dict[str, Sh
         raise FcisError(f"{out}: holds {name} of another origin; choose an empty folder")
     wanted = {shard.path.name: shard.fingerprint for shard in planned}
     found = manifest.load_entries(out)
-    whole = {name: e for name, e in found.items() if wanted.get(name) == e.fingerprint}
-    if len(whole) < len(planned):
-        # What the manifest says of whole shards must outlive it.
-        for entry in whole.values():
+    complete = {name: e for name, e in found.items() if wanted.get(name) == e.fingerprint}
+    if len(complete) < len(planned):
+        # Complete shards stay, so their entries must be kept when the manifest is deleted.
+        for entry in complete.values():
             manifest.save_entry(out, entry)
         (out / manifest.MANIFEST).unlink(missing_ok=True)
         (out / "report.json").unlink(missing_ok=True)
     own = {shard.path.name for shard in mine}
     for file in records:
-        # A shard that another part is about to describe is left alone.
-        if file.name not in whole and (file.name in own or file.name not in wanted):
+        # A shard of another part may be complete and not have its entry yet.
+        if file.name not in complete and (file.name in own or file.name not in wanted):
             file.unlink()
-    # What a killed run was writing: shards, their entries and, if no other part may be at it, the
-    # files about all shards.
+    # What a killed run was writing: shards, their entries and, unless another part may be writing
+    # them now, the files about all shards.
     stems = tuple(name.removesuffix("tfrecord") for name in own)
     for file in out.glob(f"*.{PARTIAL}"):
         if file.name.startswith(stems) or len(mine) == len(planned):
@@ -211,7 +215,7 @@ def _prepare(out: Path, planned: list[Shard], mine: list[Shard]) -> dict[str, Sh
     for file in out.glob("*.shard.json"):
         if file.name.removesuffix(".shard.json") + ".tfrecord" not in wanted:
             file.unlink()
-    return whole
+    return complete
 
 
 def _finish(out: Path, source: Source, entries: list[ShardEntry], report: Report) -> None:

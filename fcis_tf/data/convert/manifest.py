@@ -1,8 +1,8 @@
-"""What a folder of records was made from, and whether it still is what was written.
+"""The manifest of a folder of records: what it was made from, and a hash of every shard.
 
-While a conversion is under way every whole shard has a `ShardEntry` in a small file beside it; the
-last step gathers them in ``manifest.json``. So a folder with a manifest is complete, and what an
-interrupted conversion left is known to be whole.
+During a conversion every complete shard has a `ShardEntry` in a small file beside it; the last step
+gathers them in ``manifest.json``. So a folder with a manifest is complete, and after an
+interruption the entries state which shards are.
 """
 
 import json
@@ -27,7 +27,7 @@ class ShardEntry(NamedTuple):
     bytes: int
     report: dict[str, Any]  # `Report.to_dict` of its images
 
-    def is_whole(self, folder: Path) -> bool:
+    def is_complete(self, folder: Path) -> bool:
         """Whether the file is there with the size it should have."""
         path = folder / self.file
         return path.is_file() and path.stat().st_size == self.bytes
@@ -39,12 +39,14 @@ def describe_shard(path: Path, mark: str, report: Report) -> ShardEntry:
 
 
 def save_entry(folder: Path, entry: ShardEntry) -> None:
-    """Put the entry of a whole shard beside it."""
+    """Write the entry of a complete shard beside it."""
     write_whole(folder / _entry_name(entry.file), json.dumps(entry._asdict()))
 
 
 def load_entries(folder: Path) -> dict[str, ShardEntry]:
-    """The entries of all shards of a folder that are whole, by file name."""
+    """The entries of all complete shards of a folder, by file name."""
+    # An unfinished conversion has entries beside its shards, a finished one in the manifest, and
+    # one that another host has just finished may have both.
     found = []
     for path in folder.glob("*.shard.json"):
         try:
@@ -55,7 +57,7 @@ def load_entries(folder: Path) -> dict[str, ShardEntry]:
     if manifest.exists():
         found += json.loads(manifest.read_text())["shards"]
     entries = [ShardEntry(**entry) for entry in found]
-    return {entry.file: entry for entry in entries if entry.is_whole(folder)}
+    return {entry.file: entry for entry in entries if entry.is_complete(folder)}
 
 
 def save_manifest(folder: Path, source: dict[str, Any], entries: Sequence[ShardEntry]) -> None:
@@ -75,7 +77,7 @@ def verify(folder: str | Path, source: dict[str, Any] | None = None) -> int:
 
     Args:
         folder: of records.
-        source: what it should have been made from, if that is to be compared too.
+        source: `Source.origin` that it should have been made from; by default it is not compared.
 
     Raises:
         FcisError: no manifest, another source, or shards that are missing or changed.
@@ -97,7 +99,7 @@ def verify(folder: str | Path, source: dict[str, Any] | None = None) -> int:
         if file_sha256(shard) != entry.sha256:
             raise FcisError(
                 f"{shard}: changed since it was written; delete it and run the same "
-                "`fcis convert` again to make it anew"
+                "`fcis convert` again to write it"
             )
     return len(content["shards"])
 

@@ -1,4 +1,4 @@
-"""What a conversion found: counts, and by reason what was dropped or changed."""
+"""The report of a conversion: counts, and by reason what was left out or changed."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -8,14 +8,17 @@ from typing import Any
 from fcis_tf.data.sources.faults import NOTES
 from fcis_tf.errors import FcisError
 
-# Listed for every reason: of what was lost, all that anyone could go through.
+# Most entries that are listed by reason. Faults lose data, so practically all of them are listed.
 LISTED_FAULTS = 10_000
 LISTED_NOTES = 20
 
 
 @dataclass
 class Report:
-    """Counts of what was converted, and of every fault and note with what it happened to."""
+    """What was converted, and every fault and note with what it happened to.
+
+    Faults lose data; notes do not. The reasons are the constants of `sources/faults.py`.
+    """
 
     images: int = 0
     instances: int = 0

@@ -1,4 +1,4 @@
-"""Images for training and images held out, drawn once and for good."""
+"""Splits labelled images into some to train with and some to hold out for validation."""
 
 import json
 from collections import Counter
@@ -42,12 +42,15 @@ def draw_split(classes: Mapping[str, Set[str]], *, validation: float, seed: int)
     Raises:
         FcisError: one side would have no image.
     """
+    # Number the classes from the rarest to the most frequent.
     images_with = Counter(name for names in classes.values() for name in names)
     rarest_first = sorted(images_with, key=lambda name: (images_with[name], name))
     rank = {name: n for n, name in enumerate(rarest_first)}
     ids = sorted(classes)
     shuffled = [ids[n] for n in np.random.default_rng(seed).permutation(len(ids))]
+    # Sorting is stable, so the images of one group stay shuffled.
     row = sorted(shuffled, key=lambda i: min((rank[c] for c in classes[i]), default=len(rank)))
+    # Image n is held out where the rounded sum of the shares up to it increases.
     steps = np.floor(np.arange(len(row) + 1) * validation + 0.5)
     held = {image for image, step in zip(row, np.diff(steps), strict=True) if step}
     if not 0 < len(held) < len(ids):

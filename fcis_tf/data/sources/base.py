@@ -60,7 +60,7 @@ def read_picture(
     """The bytes of an image as a record holds them; None if it is not usable.
 
     A JPEG or 8-bit PNG stays as it is. If its EXIF entry makes viewers turn it, the size in the
-    labels says whether those are of the turned picture; where both have that size, `shown` decides.
+    labels decides whether they are of the turned image; where both have that size, `shown` does.
 
     Args:
         file: path, or the bytes of an image file.
@@ -68,7 +68,7 @@ def read_picture(
         report: called for everything that is wrong.
         height: as the labels have it, in pixels, if they do.
         width: as the labels have it.
-        shown: whether this kind of labels is made on pictures turned as EXIF says.
+        shown: whether labels of this kind are made on images turned by their EXIF orientation.
     """
     try:
         encoded = file if isinstance(file, bytes) else file.read_bytes()
@@ -93,7 +93,7 @@ def read_picture(
                 found.save(buffer, "PNG")
                 encoded, kind = buffer.getvalue(), "PNG"
             columns, rows = found.size
-        # Pillow overlooks a lost end; what training could not decode must not get in.
+        # Pillow accepts a file without its end; what training could not decode must not get in.
         check_decodable(encoded)
     except FileNotFoundError:
         report(faults.MISSING, str(file))
@@ -122,8 +122,9 @@ def _is_turned(
     orientation: int,
     shown: bool,
 ) -> bool:
-    """Whether labels with the size `stated` are of the picture as EXIF says to show it."""
+    """Whether labels with the size `stated` are of the image turned by its EXIF orientation."""
     turned = stored[::-1] if orientation in SWAPPED else stored
+    # The size decides if only one of the two orientations has it.
     if stored != turned and stated in (stored, turned):
         return stated == turned
     return shown

@@ -62,6 +62,7 @@ def read_coco(folder: Path, report: Reporter, *, annotations: str | Path) -> Sou
         labels = Labels.from_categories(categories)
     except (FcisError, TypeError, ValueError) as fault:
         raise FcisError(f"{annotations}: categories: {fault}") from None
+    # Only places in the file are kept: millions of annotations need not fit into memory.
     grouped: dict[Any, list[Span]] = {key: [] for key in known}
     seen: set[Any] = set()
     for number, image_id, category, span in found:
@@ -129,7 +130,7 @@ def _instance(
         return None
     y0, x0 = max(y, 0.0), max(x, 0.0)
     y1, x1 = min(y + h, float(height)), min(x + w, float(width))
-    # COCO's own boxes overhang by rounding; a hundredth of a pixel is not worth a word.
+    # COCO's own boxes overhang by rounding; a hundredth of a pixel is not reported.
     if max(-y, -x, y + h - height, x + w - width) > 0.01:
         report(faults.CLIPPED, name)
     if y1 - y0 <= 0.0 or x1 - x0 <= 0.0:

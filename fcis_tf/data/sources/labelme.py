@@ -1,7 +1,7 @@
 """A folder of LabelMe's json files as a source.
 
-Coordinates are pixels of the picture as LabelMe shows it, turned as EXIF says, with (0, 0) at the
-corner of the first pixel. Shapes of one label and ``group_id`` are parts of one instance.
+Coordinates are pixels of the image as LabelMe shows it, turned by its EXIF orientation, with (0, 0)
+at the corner of the first pixel. Shapes of one label and ``group_id`` are parts of one instance.
 """
 
 import base64
@@ -58,7 +58,7 @@ def read_labelme(
     """List a folder of LabelMe's json files and their images, with all folders below it.
 
     Args:
-        folder: of json files; an image lies where its json says, or beside it.
+        folder: of json files; an image is where its json states, or beside it.
         report: called for files that are not used.
         labels: file with the names of the classes; by default all names in the folder are.
         list: file with the names of the images to use.
@@ -81,6 +81,7 @@ def read_labelme(
         if path in owners:
             report(faults.DUPLICATE_IMAGE, f"{path}, in {file.name} and {owners[path]}")
             continue
+        # Also an image file beside a json that embeds it has labels.
         owners[path] = owners[image] = file.name
         classes = {s.get("label") for s in content["shapes"] if isinstance(s, dict)}
         key = file.relative_to(folder).with_suffix("").as_posix()
@@ -151,6 +152,7 @@ def _instances(
         if mask is None:
             report(faults.BAD_MASK, f"{name}, {shape.get('shape_type')}")
             continue
+        # Shapes without a group are instances of their own.
         group = shape.get("group_id")
         key = (label, f"shape {number}" if group is None else f"group {group}")
         names.setdefault(key, name)
@@ -223,6 +225,7 @@ def _place(text: Any, corner: tuple[float, float], height: int, width: int) -> n
     except (OSError, SyntaxError, ValueError, TypeError):
         return None
     x, y = round(corner[0]), round(corner[1])
+    # The overlap of the part and the image, in pixels of the image.
     y0, x0 = max(y, 0), max(x, 0)
     y1, x1 = min(y + part.shape[0], height), min(x + part.shape[1], width)
     mask = np.zeros((height, width), np.uint8)
@@ -232,7 +235,7 @@ def _place(text: Any, corner: tuple[float, float], height: int, width: int) -> n
 
 
 def _image_path(file: Path, stated: str) -> Path:
-    """The image of a json file: where that says, or beside it, as after moving the folder."""
+    """The image of a json file: where that states, or beside it, as after moving the folder."""
     path = Path(os.path.normpath(file.parent / PureWindowsPath(stated).as_posix()))
     beside = file.parent / path.name
     return beside if beside.is_file() and not path.is_file() else path
@@ -245,8 +248,8 @@ def _load(file: Path, report: Reporter) -> dict[str, Any] | None:
     except (ValueError, OSError) as fault:
         report(faults.BAD_LABELS, f"{file}: {fault}")
         return None
-    whole = isinstance(content, dict) and isinstance(content.get("shapes"), list)
-    if not whole or not isinstance(content.get("imagePath"), str):
+    has_shapes = isinstance(content, dict) and isinstance(content.get("shapes"), list)
+    if not has_shapes or not isinstance(content.get("imagePath"), str):
         report(faults.BAD_LABELS, f"{file}: no LabelMe file, it lacks 'shapes' or 'imagePath'")
         return None
     return content

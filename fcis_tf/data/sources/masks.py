@@ -56,7 +56,7 @@ def read_masks(
     Args:
         folder: of one of the layouts above.
         report: called for files that are not used.
-        single_class: the class of all instances; by default the files' names say it.
+        single_class: the class of all instances; by default the file names state it.
         labels: file with the names of the classes; by default all names in the folder are.
         list: file with the names of the images to use.
 
@@ -88,6 +88,7 @@ def read_masks(
 
 def load_record(item: MaskedImage, labels: Labels, report: Reporter) -> Record | None:
     """Read the image and its masks; None if the image is not usable."""
+    # If masks differ in size, the labels' size is that of most of them.
     masks = [(path, label, _read(path, item, report)) for path, label in item.masks]
     sizes = Counter(mask.shape for _, _, mask in masks if mask is not None)
     height, width = sizes.most_common(1)[0][0] if sizes else (None, None)
@@ -133,6 +134,7 @@ def _pairs(folder: Path, report: Reporter) -> Iterator[tuple[str, Path, Path]]:
             key = path.relative_to(images).with_suffix("").as_posix()
             known.add(key)
             yield key, path, masks / key
+        # Masks without an image, in any folder below.
         for found in sorted({path.parent for path in image_files(masks)}):
             below = found.relative_to(masks)
             if known.isdisjoint(path.as_posix() for path in (below, *below.parents)):

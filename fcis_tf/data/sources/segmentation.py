@@ -57,18 +57,20 @@ def _fill(runs: np.ndarray, height: int, width: int) -> np.ndarray:
     the whole image it takes several times as long.
     """
     mask = np.zeros((height, width), np.uint8)
+    # First and last pixel (F,) of the foreground runs, counted column by column.
     ends = np.cumsum(runs)
     last = ends[1::2] - 1
     first = ends[: 2 * len(last) : 2]
     if not len(last):
         return mask
+    # Cut the background before the first and after the last column with foreground.
     left, right = first[0] // height, last[-1] // height + 1
     lengths = runs.copy()
     lengths[0] -= left * height
     if len(runs) % 2:
         lengths[-1] -= (width - right) * height
     values = np.arange(len(runs)).astype(np.uint8) & 1
-    columns = np.repeat(values, lengths).reshape(-1, height)
+    columns = np.repeat(values, lengths).reshape(-1, height)  # (right - left, height)
     top, bottom = 0, height
     if (first // height == last // height).all():  # no run goes on in the next column
         top, bottom = (first % height).min(), (last % height).max() + 1
@@ -81,7 +83,7 @@ def _decompress(text: str) -> np.ndarray:
 
     A number is a string of digits of base 32, lowest first, each the character 48 + digit, plus 32
     if more digits follow; bit 4 of the last is the sign. From the fourth on, it is the difference
-    to the run before the last.
+    to the run before the last (pycocotools' ``rleToString``).
 
     Raises:
         ValueError: no such text.
@@ -94,10 +96,12 @@ def _decompress(text: str) -> np.ndarray:
     digits = np.diff(ends, prepend=0)
     if digits.max() > MOST_DIGITS:
         raise ValueError("a run of a compressed RLE is too long")
+    # Join the digits of each number, lowest first, then apply its sign.
     starts = ends - digits
     shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, digits))
     runs = np.add.reduceat((codes & 31) << shifts, starts)
     runs -= ((codes[last] & 16) > 0).astype(np.int64) << (5 * digits)
+    # From the fourth on, numbers are differences to the one before the last: two running sums.
     for first in (1, 2):
         runs[first::2] = np.cumsum(runs[first::2])
     return runs

@@ -122,6 +122,7 @@ def load_record(item: VocImage, labels: Labels, report: Reporter) -> Record | No
 def _instance(
     name: str, inside: np.ndarray, classes: np.ndarray, labels: Labels, report: Reporter
 ) -> Instance | None:
+    # The class of an instance is the most frequent one below it, apart from background and void.
     ids, counts = np.unique(classes[inside], return_counts=True)
     named = (ids != 0) & (ids != VOID)
     ids, counts = ids[named], counts[named]
@@ -148,7 +149,7 @@ def _read_mat(path: Path, key: str) -> np.ndarray:
 
 
 def _read_png(path: Path, key: str) -> np.ndarray:
-    """The numbers of a palette PNG, which are what its colours stand for."""
+    """The palette indices of a PNG, which number instances or classes."""
     with Image.open(path) as image:
         if image.mode not in ("P", "L"):
             raise ValueError(f"expected a PNG with a palette, found mode {image.mode}")
