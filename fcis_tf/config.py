@@ -2,8 +2,8 @@
 
 The defaults are the paper's COCO setting (ResNet-101, OHEM). A YAML file states only what differs;
 ``extends: other.yaml`` (relative to the file) is read first, then ``parity: released`` (or
-``best``), which stands for the values in `RELEASED`. Below the builders and the command
-line nothing sees a `Config`: functions take plain keyword values.
+``best``), which stands for the values in `RELEASED`. Functions take the frozen section that
+they need, such as a `DataConfig`, and not its values one by one.
 """
 
 import difflib
