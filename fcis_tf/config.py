@@ -206,15 +206,10 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
         value = _parse(text, override)
         part = _parity(value) if key == PARITY else _nested(key.strip().split("."), value)
         values = _merge(values, part)
-    _check_keys(values, Config, (), str(path or "configuration"))
     try:
         return Config.model_validate(values)
     except ValidationError as fault:
-        first = fault.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "configuration"
-        found = f", found {first['input']!r}" if first["loc"] else ""
-        source = path or "configuration"
-        raise FcisError(f"{source}: {key}: {first['msg']}{found}") from None
+        raise FcisError(f"{path or 'configuration'}: {_describe(fault)}") from None
 
 
 def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
@@ -266,26 +261,16 @@ def _parse(text: str, override: str) -> Any:
     return value
 
 
-def _check_keys(values: Any, section: type[Section], at: tuple[str, ...], source: str) -> None:
-    if not isinstance(values, dict):
-        where = ".".join(at)
-        raise FcisError(f"{source}: {where}: expected a section of key: value, found {values!r}")
-    for key, value in values.items():
-        if key not in section.model_fields:
-            name = ".".join((*at, str(key)))
-            near = difflib.get_close_matches(name, _all_keys(Config, ()), n=1, cutoff=0.0)
-            raise FcisError(f"{source}: unknown key {name!r}; the nearest valid key is {near[0]!r}")
-        kind = section.model_fields[key].annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
-            _check_keys(value, kind, (*at, key), source)
-
-
-def _all_keys(section: type[Section], at: tuple[str, ...]) -> list[str]:
-    keys: list[str] = []
-    for key, field in section.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
-            keys += [".".join((*at, key)), *_all_keys(kind, (*at, key))]
-        else:
-            keys.append(".".join((*at, key)))
-    return keys
+def _describe(fault: ValidationError) -> str:
+    """The first error in one line; unknown keys come before wrong values."""
+    error = min(fault.errors(), key=lambda error: error["type"] != "extra_forbidden")
+    key = ".".join(str(part) for part in error["loc"]) or "configuration"
+    found = f", found {error['input']!r}" if error["loc"] else ""
+    if error["type"] == "extra_forbidden":
+        sections = Config().model_dump()
+        known = [*sections, *(f"{name}.{k}" for name, part in sections.items() for k in part)]
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+        return f"unknown key {key!r}; the nearest valid key is {near[0]!r}"
+    if error["type"] == "model_type":
+        return f"{key}: expected a section of key: value{found}"
+    return f"{key}: {error['msg']}{found}"

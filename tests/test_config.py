@@ -53,7 +53,8 @@ def test_nothing_changes_after_loading():
         ("train.steps=-1", "train.steps: .*greater than 0.*found -1"),
         ("train.learning_rate=.nan", "train.learning_rate: .*finite"),
         ("model.backbone=vgg", "model.backbone: .*'resnet50', 'resnet101'.*found 'vgg'"),
-        ("model=3", "model: expected a section"),
+        ("model=3", "model: expected a section of key: value, found 3"),
+        ("train=null", "train: expected a section of key: value, found None"),
         ("train.steps", "expected section.key=value"),
         ("train.steps=[", "not YAML"),
         ("model.pooled_size=3", "pooled_size must be at least"),
@@ -63,6 +64,11 @@ def test_faults_name_the_key_in_one_line(override, words):
     with pytest.raises(FcisError, match=words) as fault:
         load_config(None, [override])
     assert "\n" not in str(fault.value)
+
+
+def test_an_unknown_key_comes_before_a_wrong_value():
+    with pytest.raises(FcisError, match="unknown key 'train.momentm'.*'train.momentum'"):
+        load_config(None, ["train.steps=-1", "train.momentm=2"])
 
 
 def test_faulty_files_are_named(tmp_path):
