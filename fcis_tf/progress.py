@@ -1,32 +1,28 @@
-"""Progress of long work: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, a line every ten seconds elsewhere."""
 
-import sys
 import time
+from collections.abc import Iterator
 from types import TracebackType
+from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as RichProgress
+from rich import progress
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 10.0
+WINDOW = 300.0  # seconds of the latest work that rate and time left are estimated from
+WIDTH = 300  # of a line in a file
 
 
 class Progress:
     """A context manager around a known amount of work.
 
+    Rate and time left do not count the work up to the first report, which holds tracing and
+    compilation.
+
     Args:
         title: what is being done.
-        total: amount of work, if known from the start; `update` may tell later.
+        total: amount of work; ``None`` while it is not known, a later call may state it.
         done: what was done before.
         unit: of the amount, in the plural.
     """
@@ -34,29 +30,29 @@ class Progress:
     def __init__(
         self, title: str, *, total: int | None = None, done: int = 0, unit: str = "images"
     ) -> None:
-        self.title, self.total, self.unit = title, total, unit
-        self.start_done, self.done = done, done
-        self.start_time = self.line_time = time.monotonic()
-        self.bar: RichProgress | None = None
+        console = Console(stderr=True)
+        self.terminal = console.is_terminal
+        self.total = total
+        self.bar = _Bar(
+            progress.TextColumn("{task.description}"),
+            *([progress.BarColumn()] if self.terminal else []),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn(unit),
+            _Rate(),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("elapsed"),
+            _Left(),
+            progress.TextColumn("{task.fields[beside]}"),
+            console=console if self.terminal else Console(stderr=True, width=WIDTH),
+            speed_estimate_period=WINDOW,
+            get_time=time.monotonic,
+        )
+        self.task = self.bar.add_task(title, total=total, completed=done, beside="", below="")
+        self.line_time = time.monotonic()
 
     def __enter__(self) -> "Progress":
-        console = Console(stderr=True)
-        if console.is_terminal:
-            self.bar = RichProgress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                _Rate(self.unit),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=console,
-            )
-            self.task = self.bar.add_task(self.title, total=self.total, completed=self.done)
-            # The note is below the bar: beside it a long one would leave no room for the numbers.
-            self.note = Text(no_wrap=True, overflow="ellipsis")
-            self.live = Live(Group(self.bar, self.note), console=console)
-            self.live.start()
+        if self.terminal:
+            self.bar.start()
         return self
 
     def __exit__(
@@ -65,61 +61,53 @@ class Progress:
         fault: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.bar:
-            self.live.stop()
+        if self.terminal:
+            self.bar.stop()
         elif kind is None:
-            self._line("")
+            self.bar.update(self.task, beside="")
+            self._line()
 
     def __call__(self, done: int, total: int) -> None:
-        """For functions that report (done, total)."""
+        """Report (done, total), for functions that take a callable."""
         self.total = total
         self.update(done)
 
     def update(self, done: int, note: str = "") -> None:
-        """Tell how much is done, and a few words beside it."""
-        self.done = done
-        if self.bar:
-            self.bar.update(self.task, completed=done, total=self.total)
-            self.note.plain = note
-        elif done != self.total and time.monotonic() - self.line_time >= SECONDS_BETWEEN_LINES:
-            self._line(note)
+        """Report how much is done, with a few words that the bar or the line shows too."""
+        # On a terminal a long note beside the bar would leave no room for the numbers.
+        fields: dict[str, Any] = {"below" if self.terminal else "beside": note}
+        self.bar.update(self.task, completed=done, total=self.total, **fields)
+        due = time.monotonic() - self.line_time >= SECONDS_BETWEEN_LINES
+        if not self.terminal and due and done != self.total:
+            self._line()
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
-        if self.bar:
-            self.bar.console.print(text, highlight=False)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        self.bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def _line(self, note: str) -> None:
-        now = time.monotonic()
-        self.line_time = now
-        rate = (self.done - self.start_done) / max(now - self.start_time, 1e-9)
-        of, left = "", ""
-        if self.total is not None:
-            of = f"/{self.total}"
-            if rate > 0 and self.done < self.total:
-                left = f", {clock((self.total - self.done) / rate)} left"
-        note = f", {note}" if note else ""
-        print(
-            f"{self.title}: {self.done}{of} {self.unit}, {rate:.1f}/s, "
-            f"{clock(now - self.start_time)} gone{left}{note}",
-            file=sys.stderr,
-            flush=True,
-        )
+    def _line(self) -> None:
+        self.line_time = time.monotonic()
+        self.bar.console.print(self.bar)
 
 
-class _Rate(ProgressColumn):
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self.unit = unit
+class _Bar(progress.Progress):
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield from super().get_renderables()
+        for task in self.tasks:
+            if note := task.fields["below"]:
+                yield Text(note, no_wrap=True, overflow="ellipsis")
 
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f} {self.unit}/s" if task.speed else "")
+
+class _Rate(progress.ProgressColumn):
+    """Units a second."""
+
+    def render(self, task: progress.Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f}/s")
 
 
-def clock(seconds: float) -> str:
-    """A duration as minutes:seconds or hours:minutes:seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+class _Left(progress.TimeRemainingColumn):
+    """The time left, where the total is known."""
+
+    def render(self, task: progress.Task) -> Text:
+        return Text("") if task.total is None else super().render(task).append(" left")

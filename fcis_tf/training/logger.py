@@ -6,6 +6,7 @@ import resource
 import statistics
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,7 +17,7 @@ import yaml
 
 from fcis_tf.config import Config
 from fcis_tf.files import write_whole
-from fcis_tf.progress import Progress, clock
+from fcis_tf.progress import Progress
 from fcis_tf.training.checkpoints import State
 from fcis_tf.training.step import LOSSES
 from fcis_tf.training.validation import Validation
@@ -133,7 +134,8 @@ class Journal:
             return
         self.durations.append(seconds)
         if len(self.durations) == WARMING + TIMED and number < self.steps:
-            left = clock(statistics.fmean(self.durations[WARMING:]) * (self.steps - number))
+            seconds = statistics.fmean(self.durations[WARMING:]) * (self.steps - number)
+            left = timedelta(seconds=round(seconds))
             self.say(f"about {left} for the other {self.steps - number} steps, evaluation apart")
 
     def _line(self, number: int, learning_rate: float) -> None:

@@ -56,7 +56,7 @@ def test_the_rest_is_estimated_from_steps_that_do_not_trace(tmp_path, capsys):
         for number in range(1, 15):
             book.step(number, row(1.0), 60.0 if number <= 3 else 2.0, Optimizer())
     told = [line for line in capsys.readouterr().err.splitlines() if "about" in line]
-    assert told == ["about 2:54 for the other 87 steps, evaluation apart"]  # 87 times 2 seconds
+    assert told == ["about 0:02:54 for the other 87 steps, evaluation apart"]  # 87 times 2 seconds
 
 
 def test_memory_is_told_in_gigabytes():
