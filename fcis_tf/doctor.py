@@ -8,15 +8,13 @@ from collections.abc import Callable
 from importlib import import_module, metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
 from fcis_tf import __version__
 from fcis_tf.allocator import keep_freed_memory
 from fcis_tf.tf_logging import import_tensorflow
 
-SUPPORTED = {
-    "tensorflow": ((2, 20), (2, 22)),
-    "keras": ((3, 15), (3, 16)),
-    "faster-coco-eval": ((1, 8), (1, 9)),
-}
 FAST = (
     "avx2",
     "fma",
@@ -64,9 +62,10 @@ def _checks() -> dict[str, Callable[[], tuple[str, str]]]:
 
 def _python() -> tuple[str, str]:
     version = platform.python_version()
-    if (3, 11) <= sys.version_info[:2] < (3, 14):
+    supported = SpecifierSet(metadata.metadata("fcis_tf")["Requires-Python"])
+    if version in supported:
         return "ok", f"{version} at {sys.executable}"
-    return "FAILS", f"{version}; 3.11, 3.12 or 3.13 is needed"
+    return "FAILS", f"{version}; Python {supported} is needed"
 
 
 def _packages() -> tuple[str, str]:
@@ -88,12 +87,16 @@ def _tensorflow() -> tuple[str, str]:
 
 def _version(name: str) -> tuple[str, str]:
     version = import_module(name.replace("-", "_")).__version__
-    low, high = SUPPORTED[name]
-    found = tuple(int(part) for part in version.split(".")[:2])
-    if low <= found < high:
+    required = _required(name)
+    if required.contains(version, prereleases=True):
         return "ok", version
-    text = f">={'.'.join(map(str, low))},<{'.'.join(map(str, high))}"
-    return "WARN", f"{version}; tested with {text}: pip install '{name}{text}'"
+    return "WARN", f"{version}; tested with {required}: pip install '{name}{required}'"
+
+
+def _required(name: str) -> SpecifierSet:
+    """The versions of a package that ``pyproject.toml`` names."""
+    requirements = map(Requirement, metadata.requires("fcis_tf") or ())
+    return next(one.specifier for one in requirements if one.name == name)
 
 
 def _keras() -> tuple[str, str]:

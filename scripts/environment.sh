@@ -1,5 +1,5 @@
 # Sourced by the other scripts: makes .venv with the project in it, once, and puts it on PATH.
-#   PYTHON      interpreter to use; by default the first of python3.13, 3.12, 3.11, python3 that fits
+#   PYTHON      interpreter to use; by default the newest that pyproject.toml allows
 #   FCIS_EXTRA  cpu (default) or gpu
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -9,24 +9,30 @@ fail() {
   exit 1
 }
 
+# The minor versions of Python 3 that the line `requires-python = ">=3.LOW,<3.END"` allows.
+supported=$(sed -n 's/^requires-python = ">=3\.\([0-9]*\),<3\.\([0-9]*\)"$/\1 \2/p' pyproject.toml)
+[ -n "$supported" ] || fail 'pyproject.toml: expected a line requires-python = ">=3.LOW,<3.END"'
+lowest=${supported% *} newest=$((${supported#* } - 1))
+pythons="Python 3.$lowest to 3.$newest"
+
 fits() {
-  "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null
+  "$1" -c "import sys; sys.exit(not (3, $lowest) <= sys.version_info[:2] <= (3, $newest))" 2>/dev/null
 }
 
 find_python() {
   local candidate
   if [ -n "${PYTHON:-}" ]; then
-    fits "$PYTHON" || fail "PYTHON=$PYTHON: expected Python 3.11, 3.12 or 3.13; name another or unset it"
+    fits "$PYTHON" || fail "PYTHON=$PYTHON: expected $pythons; name another or unset it"
     echo "$PYTHON"
     return
   fi
-  for candidate in python3.13 python3.12 python3.11 python3; do
+  for candidate in $(seq -f 'python3.%g' "$newest" -1 "$lowest") python3; do
     if fits "$candidate"; then
       echo "$candidate"
       return
     fi
   done
-  fail "Python 3.11, 3.12 or 3.13 is needed; for example apt-get install python3 python3-venv"
+  fail "$pythons is needed; for example apt-get install python3 python3-venv"
 }
 
 make_venv() {
@@ -37,9 +43,9 @@ make_venv() {
   "$python" -m venv .venv || fail "$python could not make .venv; rm -r .venv and see the lines above"
 }
 
-ensure_installed() {  # ensure_installed EXTRAS: install the project, once for every state of setup.py
+ensure_installed() {  # ensure_installed EXTRAS: install the project, again when the metadata change
   local stamp
-  stamp=".venv/fcis-$1-$(cksum <setup.py | cut -d' ' -f1)"
+  stamp=".venv/fcis-$1-$(cat pyproject.toml setup.py | cksum | cut -d' ' -f1)"
   if [ ! -e "$stamp" ]; then
     echo "installing fcis_tf[$1] into .venv; a minute or two the first time" >&2
     .venv/bin/python -m pip install -q --disable-pip-version-check -e ".[$1]" ||
@@ -63,7 +69,7 @@ case $extra in
 esac
 [ -e .venv ] || make_venv
 fits .venv/bin/python && .venv/bin/python -m pip --version >/dev/null 2>&1 ||
-  fail ".venv is incomplete or of another Python than 3.11, 3.12 or 3.13; rm -r .venv and run again"
+  fail ".venv is incomplete or of another version than $pythons; rm -r .venv and run again"
 # The packages of TensorFlow for CPU and for GPU overwrite each other's files.
 compgen -G ".venv/fcis-$other,*" >/dev/null &&
   fail ".venv holds TensorFlow for the $other; rm -r .venv and run again for FCIS_EXTRA=$extra"

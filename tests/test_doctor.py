@@ -60,7 +60,14 @@ def test_wrong_numbers_and_settings_fail(monkeypatch, target, broken, check, wor
     [("3.14.9", "WARN"), ("3.15.0", "ok"), ("3.15.7", "ok"), ("3.16.0", "WARN"), ("4.0.0", "WARN")],
 )
 def test_versions_are_compared_as_numbers(monkeypatch, version, verdict):
+    monkeypatch.setattr(metadata, "requires", lambda _: ["h5py>=3", "keras>=3.15,<3.16"])
     monkeypatch.setattr(keras, "__version__", version)
     found, text = doctor._version("keras")
     assert found == verdict and text.startswith(version)
-    assert (verdict == "ok") or "pip install 'keras>=3.15,<3.16'" in text
+    assert (verdict == "ok") or "pip install 'keras<3.16,>=3.15'" in text
+
+
+def test_a_python_outside_the_declared_range_fails(monkeypatch):
+    required = metadata.metadata("fcis_tf")["Requires-Python"]
+    monkeypatch.setattr(doctor.platform, "python_version", lambda: "3.10.9")
+    assert doctor._python() == ("FAILS", f"3.10.9; Python {required} is needed")

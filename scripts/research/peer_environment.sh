@@ -30,7 +30,7 @@ into_peer() {  # into_peer ARGUMENTS: pip install
 }
 
 ensure_garden() {  # TensorFlow's Model Garden beside this project, on the TensorFlow it requires
-  if begin_peer garden "${garden_alone[*]} $(sed -n '/install_requires/,/^    }/p' setup.py)"; then
+  if begin_peer garden "${garden_alone[*]} $(sed -n '/^dependencies/,/^\[project.scripts/p' pyproject.toml)"; then
     into_peer -e ".[garden,test]"
     into_peer --no-deps "${garden_alone[@]}"
     touch "$stamp"
