@@ -37,8 +37,8 @@ class Client:
     """Sends images to one model of one server; threads may share it.
 
     Args:
-        url: ``http[s]://HOST:PORT`` for REST (TensorFlow Serving: 8501) or ``grpc[s]://HOST:PORT``
-            for gRPC (8500), which needs grpcio.
+        url: ``http[s]://[USER:PASSWORD@]HOST:PORT`` for REST (TensorFlow Serving: 8501) or
+            ``grpc[s]://HOST:PORT`` for gRPC (8500), which needs grpcio.
         model: name of the model on the server.
         labels: the classes; by default they are named "category 7" and so on, by the category ids
             that the server sends.
@@ -60,9 +60,9 @@ class Client:
         batch_size: int = 4,
         in_flight: int = 4,
     ) -> None:
-        self.url, self.labels, self.deadline = url, labels, deadline
+        self._transport = connect(url, model, connections=in_flight)
+        self.url, self.labels, self.deadline = self._transport.url, labels, deadline
         self.batch_size, self.in_flight = batch_size, in_flight
-        self._transport = connect(url, model)
 
     def __enter__(self) -> "Client":
         return self
