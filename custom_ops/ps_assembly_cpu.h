@@ -9,7 +9,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "ps_assembly.h"
+#include "bfloat16.h"
+#include "geometry.h"
 
 // One body for every processor: the loader picks the widest instructions the machine has.
 #if defined(__x86_64__) && defined(__ELF__) && !defined(FCIS_NO_CLONES)

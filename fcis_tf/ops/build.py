@@ -12,7 +12,9 @@ import tempfile
 from pathlib import Path
 
 SOURCES = (
-    "ps_assembly.h",
+    "host_device.h",
+    "geometry.h",
+    "bfloat16.h",
     "ps_assembly_cpu.h",
     "ps_assembly_op.cc",
     "ps_assembly_cuda.h",

@@ -12,7 +12,7 @@ import tensorflow as tf
 from fcis_tf.ops import library, stock
 from fcis_tf.structures import Tensor
 
-MOST_BINS, MOST_STRIDE = 128, 4096  # as in custom_ops/ps_assembly.h
+MOST_BINS, MOST_STRIDE = 128, 4096  # as in custom_ops/geometry.h
 
 
 def ps_assemble(

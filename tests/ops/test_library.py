@@ -114,7 +114,7 @@ def test_other_sources_or_another_tensorflow_are_another_library(empty, monkeypa
         (copy / name).write_bytes((build.source_folder() / name).read_bytes())
     monkeypatch.setattr(build, "source_folder", lambda: copy)
     assert build.library_path() == first
-    with (copy / "ps_assembly.h").open("a") as header:
+    with (copy / "geometry.h").open("a") as header:
         header.write("// changed\n")
     second = build.library_path()
     monkeypatch.setattr(tf, "__version__", "2.99.0")

@@ -1,4 +1,4 @@
-// Geometry and number formats of position-sensitive assembly, shared by g++ and nvcc.
+// Geometry of position-sensitive assembly, shared by g++ and nvcc.
 //
 // A ROI is cut into p x p bins; bin (q, c) covers the whole feature cells it touches, and reads the
 // maps of position group (q * k / p, c * k / p). Edges are computed in integers: float edges differ
@@ -6,13 +6,8 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
-#if defined(__CUDACC__)
-#define FCIS_BOTH __host__ __device__ __forceinline__
-#else
-#define FCIS_BOTH inline __attribute__((always_inline))
-#endif
+#include "host_device.h"
 
 namespace fcis {
 
@@ -80,34 +75,6 @@ FCIS_BOTH Span bin_cells(int start, int end, int cells, int bin, const Layout& l
 FCIS_BOTH Span group_bins(int g, const Layout& layout) {
   const int k = layout.group, p = layout.pooled;
   return {(g * p + k - 1) / k, ((g + 1) * p + k - 1) / k};
-}
-
-// bfloat16 as its bits.
-struct BFloat16 {
-  uint16_t bits;
-};
-
-FCIS_BOTH float to_float(float value) { return value; }
-
-FCIS_BOTH float to_float(BFloat16 value) {
-  const uint32_t bits = uint32_t(value.bits) << 16;
-  float result;
-  memcpy(&result, &bits, sizeof result);
-  return result;
-}
-
-FCIS_BOTH void store(float value, float* to) { *to = value; }
-
-// Nearest bfloat16, halves to even; NaN stays NaN.
-FCIS_BOTH void store(float value, BFloat16* to) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  if (value == value) {
-    bits += 0x7fff + ((bits >> 16) & 1);
-  } else {
-    bits |= 0x400000;
-  }
-  to->bits = static_cast<uint16_t>(bits >> 16);
 }
 
 }  // namespace fcis
