@@ -11,15 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-SOURCES = (
-    "host_device.h",
-    "geometry.h",
-    "bfloat16.h",
-    "ps_assembly_cpu.h",
-    "ps_assembly_op.cc",
-    "ps_assembly_cuda.h",
-    "ps_assembly.cu",
-)
+SOURCES = ("*.h", "*.cc", "*.cu", "cpu/*.h", "cuda/*")  # patterns in the source folder
 FLAGS = ("-shared", "-fPIC", "-O3", "-w", "-Wno-psabi")
 # Machine code for A100 and H100 classes, and PTX that newer GPUs compile for themselves.
 CUDA_TARGETS = (
@@ -41,6 +33,11 @@ def source_folder() -> Path:
         if (folder / "ps_assembly_op.cc").exists():
             return folder
     raise BuildError(f"{package.parent / 'custom_ops'}: not there; install fcis_tf again")
+
+
+def sources(folder: Path) -> list[Path]:
+    """The files that make up the library, in the order in which they are hashed."""
+    return sorted(path for pattern in SOURCES for path in folder.glob(pattern))
 
 
 def cache_folder() -> Path:
@@ -73,8 +70,8 @@ def library_path() -> Path:
 
     folder = source_folder()
     digest = hashlib.sha256(repr((FLAGS, CUDA_TARGETS, os.uname().machine)).encode())
-    for name in SOURCES:
-        digest.update((folder / name).read_bytes())
+    for path in sources(folder):
+        digest.update(path.read_bytes())
     kind = "cuda" if cuda_compiler() else "cpu"
     name = f"ps_assembly-tf{tf.__version__}-{kind}-{digest.hexdigest()[:12]}.so"
     return cache_folder() / name

@@ -1,6 +1,7 @@
 """Finding, building and choosing the custom operations; what they refuse."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -109,9 +110,7 @@ def test_the_builder_needs_no_package_and_builds_once(empty):
 def test_other_sources_or_another_tensorflow_are_another_library(empty, monkeypatch, tmp_path):
     first = build.library_path()
     copy = tmp_path / "sources"
-    copy.mkdir()
-    for name in build.SOURCES:
-        (copy / name).write_bytes((build.source_folder() / name).read_bytes())
+    shutil.copytree(build.source_folder(), copy, ignore=shutil.ignore_patterns("build"))
     monkeypatch.setattr(build, "source_folder", lambda: copy)
     assert build.library_path() == first
     with (copy / "geometry.h").open("a") as header:
