@@ -2,7 +2,7 @@
 
 #include <type_traits>
 
-#include "ps_assembly_cpu.h"
+#include "cpu/run.h"
 #include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"

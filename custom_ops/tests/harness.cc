@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include "../ps_assembly_cpu.h"
+#include "../cpu/run.h"
 #include "../ps_assembly.cu"
 
 namespace {
