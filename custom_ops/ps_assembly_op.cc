@@ -9,7 +9,7 @@
 #include "tensorflow/core/framework/shape_inference.h"
 #include "tensorflow/core/lib/core/threadpool.h"
 #ifdef FCIS_CUDA
-#include "ps_assembly_cuda.h"
+#include "cuda/kernels.h"
 #include "tensorflow/core/framework/device_base.h"
 #include "xla/stream_executor/stream.h"
 #endif

@@ -15,7 +15,8 @@
 #include <vector>
 
 #include "../cpu/run.h"
-#include "../ps_assembly.cu"
+#include "../cuda/backward.cu"
+#include "../cuda/forward.cu"
 
 namespace {
 

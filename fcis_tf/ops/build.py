@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-SOURCES = ("*.h", "*.cc", "*.cu", "cpu/*.h", "cuda/*")  # patterns in the source folder
+SOURCES = ("*.h", "*.cc", "cpu/*", "cuda/*")  # patterns in the source folder
 FLAGS = ("-shared", "-fPIC", "-O3", "-w", "-Wno-psabi")
 # Machine code for A100 and H100 classes, and PTX that newer GPUs compile for themselves.
 CUDA_TARGETS = (
@@ -101,9 +101,11 @@ def build() -> Path:
         library = Path(work.name) / "library.so"
         objects: list[str] = []
         if nvcc := cuda_compiler():
-            objects = [str(Path(work.name) / "kernels.o")]
             command = [nvcc, "-O3", "-std=c++17", "-Xcompiler", "-fPIC", *CUDA_TARGETS]
-            _run([*command, "-c", str(folder / "ps_assembly.cu"), "-o", objects[0]], target)
+            for name in ("forward", "backward"):
+                objects.append(str(Path(work.name) / f"{name}.o"))
+                source = str(folder / "cuda" / f"{name}.cu")
+                _run([*command, "-c", source, "-o", objects[-1]], target)
             runtime = Path(nvcc).resolve().parents[1] / "lib64"
             objects += ["-DFCIS_CUDA", f"-L{runtime}", "-lcudart_static", "-lrt", "-ldl"]
         command = [cxx, *FLAGS, *tf.sysconfig.get_compile_flags()]

@@ -4,8 +4,8 @@
 // same from run to run. An image index outside the maps reads nothing; a label is clipped.
 #pragma once
 
-#include "bfloat16.h"
-#include "geometry.h"
+#include "../bfloat16.h"
+#include "../geometry.h"
 
 namespace fcis {
 namespace cuda {
