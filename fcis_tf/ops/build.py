@@ -9,10 +9,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SOURCES = ("*.h", "*.cc", "cpu/*", "cuda/*")  # patterns in the source folder
-FLAGS = ("-shared", "-fPIC", "-O3", "-w", "-Wno-psabi")
+FLAGS = ("-fPIC", "-O3", "-w", "-Wno-psabi")
 # Machine code for A100 and H100 classes, and PTX that newer GPUs compile for themselves.
 CUDA_TARGETS = (
     "-gencode=arch=compute_80,code=sm_80",
@@ -30,7 +31,7 @@ def source_folder() -> Path:
     """``custom_ops/``: beside the package in a checkout, inside it when installed from a wheel."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "custom_ops", package.parent / "custom_ops"):
-        if (folder / "ps_assembly_op.cc").exists():
+        if (folder / "ops.cc").exists():
             return folder
     raise BuildError(f"{package.parent / 'custom_ops'}: not there; install fcis_tf again")
 
@@ -81,7 +82,7 @@ def build() -> Path:
     """Compile the library if it is not there; it appears only when it is whole.
 
     Raises:
-        BuildError: no compiler, or it refused; its words are in a file that the message names.
+        BuildError: no compiler, or it it failed; the message names the file with its output.
     """
     import tensorflow as tf
 
@@ -99,31 +100,42 @@ def build() -> Path:
     print(f"building the assembly operation with {cxx}, once; about 20 s", file=sys.stderr)
     with work:
         library = Path(work.name) / "library.so"
-        objects: list[str] = []
-        if nvcc := cuda_compiler():
-            command = [nvcc, "-O3", "-std=c++17", "-Xcompiler", "-fPIC", *CUDA_TARGETS]
-            for name in ("forward", "backward"):
-                objects.append(str(Path(work.name) / f"{name}.o"))
-                source = str(folder / "cuda" / f"{name}.cu")
-                _run([*command, "-c", source, "-o", objects[-1]], target)
+        nvcc = cuda_compiler()
+        to_object = [cxx, *FLAGS, *tf.sysconfig.get_compile_flags(), "-c"]
+        units = {"ops.cc": to_object, "kernels_cpu.cc": to_object}
+        link = [cxx, "-shared", "-o", str(library)]
+        libraries = tf.sysconfig.get_link_flags()
+        if nvcc:
+            cuda = [nvcc, "-O3", "-std=c++17", "-Xcompiler", "-fPIC", *CUDA_TARGETS, "-c"]
+            units |= {"kernels_gpu.cc": to_object, "cuda/forward.cu": cuda, "cuda/backward.cu": cuda}
             runtime = Path(nvcc).resolve().parents[1] / "lib64"
-            objects += ["-DFCIS_CUDA", f"-L{runtime}", "-lcudart_static", "-lrt", "-ldl"]
-        command = [cxx, *FLAGS, *tf.sysconfig.get_compile_flags()]
-        command += [str(folder / "ps_assembly_op.cc"), *objects, "-o", str(library)]
-        command += tf.sysconfig.get_link_flags()
-        _run(command, target)
+            libraries += [f"-L{runtime}", "-lcudart_static", "-lrt", "-ldl"]
+        objects = [str(Path(work.name) / f"{unit.replace('/', '_')}.o") for unit in units]
+        _run(
+            [
+                [*command, str(folder / unit), "-o", made]
+                for (unit, command), made in zip(units.items(), objects, strict=True)
+            ],
+            target,
+        )
+        _run([[*link, *objects, *libraries]], target)
         os.replace(library, target)
     return target
 
 
-def _run(command: list[str], target: Path) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        log = target.with_suffix(".log")
-        log.write_text(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-        raise BuildError(
-            f"{command[0]} could not compile the assembly operation; its words are in {log}"
+def _run(commands: list[list[str]], target: Path) -> None:
+    """Run all commands at the same time; the first that fails is reported."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(
+            pool.map(lambda command: subprocess.run(command, capture_output=True, text=True), commands)
         )
+    for command, done in zip(commands, results, strict=True):
+        if done.returncode:
+            log = target.with_suffix(".log")
+            log.write_text(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+            raise BuildError(
+                f"{command[0]} could not compile the assembly operation; compiler output: {log}"
+            )
 
 
 if __name__ == "__main__":
