@@ -14,12 +14,6 @@ from pathlib import Path
 
 SOURCES = ("*.h", "*.cc", "cpu/*", "cuda/*")  # patterns in the source folder
 FLAGS = ("-fPIC", "-O3", "-w", "-Wno-psabi")
-# Machine code for A100 and H100 classes, and PTX that newer GPUs compile for themselves.
-CUDA_TARGETS = (
-    "-gencode=arch=compute_80,code=sm_80",
-    "-gencode=arch=compute_90,code=sm_90",
-    "-gencode=arch=compute_90,code=compute_90",
-)
 INSTALL = "install a compiler (Debian, Ubuntu: apt-get install g++)"
 
 
@@ -70,7 +64,7 @@ def library_path() -> Path:
     import tensorflow as tf
 
     folder = source_folder()
-    digest = hashlib.sha256(repr((FLAGS, CUDA_TARGETS, os.uname().machine)).encode())
+    digest = hashlib.sha256(repr((FLAGS, os.uname().machine)).encode())
     for path in sources(folder):
         digest.update(path.read_bytes())
     kind = "cuda" if cuda_compiler() else "cpu"
@@ -106,7 +100,7 @@ def build() -> Path:
         link = [cxx, "-shared", "-o", str(library)]
         libraries = tf.sysconfig.get_link_flags()
         if nvcc:
-            cuda = [nvcc, "-O3", "-std=c++17", "-Xcompiler", "-fPIC", *CUDA_TARGETS, "-c"]
+            cuda = [nvcc, "-optf", str(folder / "cuda" / "nvcc_options.txt"), "-c"]
             units |= {"kernels_gpu.cc": to_object, "cuda/forward.cu": cuda, "cuda/backward.cu": cuda}
             runtime = Path(nvcc).resolve().parents[1] / "lib64"
             libraries += [f"-L{runtime}", "-lcudart_static", "-lrt", "-ldl"]
