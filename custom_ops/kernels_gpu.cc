@@ -1,4 +1,4 @@
-// The operations on a GPU: outputs, scratch memory and the stream. Compiled where nvcc is.
+// The operations on a GPU: scratch memory and the stream. Compiled only where nvcc is.
 
 #include "arguments.h"
 #include "cuda/kernels.h"
@@ -17,100 +17,59 @@ void check(OpKernelContext* context, const char* fault) {
 }
 
 template <class T>
-class AssembleGpu : public Assembly {
+class AssembleGpu : public AssemblyKernel {
  public:
-  using Assembly::Assembly;
+  using AssemblyKernel::AssemblyKernel;
 
   void Compute(OpKernelContext* context) override {
-    Layout l;
-    OP_REQUIRES_OK(context, layout(context, true, false, &l));
-    const int64_t rois = context->input(1).dim_size(0);
-    const int classes = l.depth / 2;
-    OP_REQUIRES_OK(context, expect_shape(context->input(3), "labels", TensorShape({rois})));
-    Tensor *class_logits, *mask_logits, *chosen, scratch;
-    OP_REQUIRES_OK(context, context->allocate_output(0, {rois, classes}, &class_logits));
-    OP_REQUIRES_OK(context,
-                   context->allocate_output(1, {rois, l.pooled, l.pooled, 2}, &mask_logits));
-    OP_REQUIRES_OK(context, context->allocate_output(2, {rois}, &chosen));
-    OP_REQUIRES_OK(context, context->allocate_temp(tensorflow::DT_FLOAT,
-                                                   {cuda::assemble_scratch(l, rois)}, &scratch));
-    check(context,
-          cuda::assemble(values<T>(context->input(0)), context->input(1).flat<float>().data(),
-                         context->input(2).flat<int>().data(),
-                         context->input(3).flat<int>().data(), rois, l,
-                         scratch.flat<float>().data(), class_logits->flat<float>().data(),
-                         mask_logits->flat<float>().data(), chosen->flat<int>().data(),
-                         gpu_stream(context)));
+    Assemble<Stored<T>> call;
+    OP_REQUIRES_OK(context, prepare<T>(context, Memory::kDevice, &call));
+    Tensor scratch;
+    const int64_t floats = cuda::assemble_scratch(call.layout, call.rois);
+    OP_REQUIRES_OK(context, context->allocate_temp(tensorflow::DT_FLOAT, {floats}, &scratch));
+    check(context, cuda::assemble(call, scratch.flat<float>().data(), gpu_stream(context)));
   }
 };
 
 template <class T>
-class AssembleGradGpu : public Assembly {
+class AssembleGradGpu : public AssemblyKernel {
  public:
-  using Assembly::Assembly;
+  using AssemblyKernel::AssemblyKernel;
 
   void Compute(OpKernelContext* context) override {
-    Layout l;
-    OP_REQUIRES_OK(context, layout(context, true, false, &l));
-    const int64_t rois = context->input(1).dim_size(0);
-    OP_REQUIRES_OK(context, expect_shape(context->input(3), "chosen", TensorShape({rois})));
-    OP_REQUIRES_OK(context, expect_shape(context->input(4), "class_gradient",
-                                         TensorShape({rois, l.depth / 2})));
-    OP_REQUIRES_OK(context, expect_shape(context->input(5), "mask_gradient",
-                                         TensorShape({rois, l.pooled, l.pooled, 2})));
-    Tensor *maps_gradient, scratch;
-    OP_REQUIRES_OK(context,
-                   context->allocate_output(0, context->input(0).shape(), &maps_gradient));
-    OP_REQUIRES_OK(context, context->allocate_temp(tensorflow::DT_INT32,
-                                                   {cuda::gradient_scratch(l, rois)}, &scratch));
-    check(context, cuda::assemble_gradient(
-                       values<T>(context->input(0)), context->input(1).flat<float>().data(),
-                       context->input(2).flat<int>().data(), context->input(3).flat<int>().data(),
-                       context->input(4).flat<float>().data(),
-                       context->input(5).flat<float>().data(), rois, l,
-                       scratch.flat<int>().data(), values<T>(maps_gradient), gpu_stream(context)));
+    AssembleGradient<Stored<T>> call;
+    OP_REQUIRES_OK(context, prepare<T>(context, Memory::kDevice, &call));
+    Tensor scratch;
+    const int64_t ints = cuda::gradient_scratch(call.rois);
+    OP_REQUIRES_OK(context, context->allocate_temp(tensorflow::DT_INT32, {ints}, &scratch));
+    check(context, cuda::assemble_gradient(call, scratch.flat<int>().data(), gpu_stream(context)));
   }
 };
 
 template <class T>
-class AverageGpu : public Assembly {
+class AverageGpu : public AssemblyKernel {
  public:
-  using Assembly::Assembly;
+  using AssemblyKernel::AssemblyKernel;
 
   void Compute(OpKernelContext* context) override {
-    Layout l;
-    OP_REQUIRES_OK(context, layout(context, false, false, &l));
-    const int64_t rois = context->input(1).dim_size(0);
-    Tensor* means;
-    OP_REQUIRES_OK(context, context->allocate_output(0, {rois, l.depth}, &means));
-    check(context,
-          cuda::average(values<T>(context->input(0)), context->input(1).flat<float>().data(),
-                        context->input(2).flat<int>().data(), rois, l,
-                        means->flat<float>().data(), gpu_stream(context)));
+    Average<Stored<T>> call;
+    OP_REQUIRES_OK(context, prepare<T>(context, Memory::kDevice, &call));
+    check(context, cuda::average(call, gpu_stream(context)));
   }
 };
 
 template <class T>
-class AverageGradGpu : public Assembly {
+class AverageGradGpu : public AssemblyKernel {
  public:
-  using Assembly::Assembly;
+  using AssemblyKernel::AssemblyKernel;
 
   void Compute(OpKernelContext* context) override {
-    Layout l;
-    OP_REQUIRES_OK(context, layout(context, false, false, &l));
-    const int64_t rois = context->input(1).dim_size(0);
-    OP_REQUIRES_OK(context,
-                   expect_shape(context->input(3), "gradient", TensorShape({rois, l.depth})));
-    Tensor *maps_gradient, scratch;
-    OP_REQUIRES_OK(context,
-                   context->allocate_output(0, context->input(0).shape(), &maps_gradient));
-    OP_REQUIRES_OK(context, context->allocate_temp(tensorflow::DT_INT32,
-                                                   {cuda::gradient_scratch(l, rois)}, &scratch));
-    check(context, cuda::average_gradient(
-                       context->input(1).flat<float>().data(),
-                       context->input(2).flat<int>().data(),
-                       context->input(3).flat<float>().data(), rois, l,
-                       scratch.flat<int>().data(), values<T>(maps_gradient), gpu_stream(context)));
+    AverageGradient<Stored<T>> call;
+    OP_REQUIRES_OK(context, prepare<T>(context, Memory::kDevice, &call));
+    Tensor scratch;
+    const int64_t ints = cuda::gradient_scratch(call.rois);
+    OP_REQUIRES_OK(context, context->allocate_temp(tensorflow::DT_INT32, {ints}, &scratch));
+    check(context, cuda::average_gradient(call, scratch.flat<int>().data(), gpu_stream(context)));
   }
 };
 

@@ -7,22 +7,11 @@
 #include <algorithm>
 #include <vector>
 
+#include "../calls.h"
 #include "bins.h"
 
 namespace fcis {
 namespace cpu {
-
-template <class T>
-struct Backward {
-  const T* maps;
-  const float* rois;
-  const int* image_index;
-  const int* chosen;           // (R,)
-  const float* class_gradient;  // (R, K)
-  const float* mask_gradient;   // (R, p, p, 2)
-  T* maps_gradient;
-  Layout layout;
-};
 
 // ROIs that something flows back to, with which of their gradients are not zero.
 struct Active {
@@ -35,6 +24,30 @@ FCIS_INLINE bool any(const float* values, int64_t count) {
     if (values[i] != 0.0f) return true;  // also for NaN
   }
   return false;
+}
+
+// The ROIs whose incoming gradients are not all zero, in their order.
+template <class T>
+std::vector<Active> active_rois(const AssembleGradient<T>& call) {
+  const int64_t classes = call.layout.depth / 2;
+  const int64_t mask = int64_t(call.layout.pooled) * call.layout.pooled * 2;
+  std::vector<Active> active;
+  for (int r = 0; r < call.rois; ++r) {
+    const bool by_class = any(call.class_gradient + r * classes, classes);
+    const bool by_mask = any(call.mask_gradient + r * mask, mask);
+    if (by_class || by_mask) active.push_back({r, by_class, by_mask});
+  }
+  return active;
+}
+
+template <class T>
+std::vector<Active> active_rois(const AverageGradient<T>& call) {
+  const int64_t depth = call.layout.depth;
+  std::vector<Active> active;
+  for (int r = 0; r < call.rois; ++r) {
+    if (any(call.gradient + r * depth, depth)) active.push_back({r, true, false});
+  }
+  return active;
 }
 
 // Writes one position group of one image from its float32 sums (cells, depth).
@@ -105,9 +118,9 @@ FCIS_INLINE void spread_mask(const Layout& layout, Span q, Span c, const Span* b
 
 // `active` holds the ROIs of every image; units are image * k * k + group.
 template <class T, int V>
-FCIS_INLINE void assemble_gradient(const Backward<T>& task, const std::vector<Active>& active,
+FCIS_INLINE void assemble_gradient(const AssembleGradient<T>& call, const std::vector<Active>& active,
                                    int64_t first, int64_t last) {
-  const Layout& layout = task.layout;
+  const Layout& layout = call.layout;
   const int k = layout.group, groups = k * k, classes = layout.depth / 2;
   const int64_t image_size = layout.cells() * layout.cell_channels();
   Bins bins(layout);
@@ -115,12 +128,12 @@ FCIS_INLINE void assemble_gradient(const Backward<T>& task, const std::vector<Ac
   for (int64_t unit = first; unit < last; ++unit) {
     const int image = unit / groups, g = unit % groups;
     const Span q = group_bins(g / k, layout), c = group_bins(g % k, layout);
-    const T* from = task.maps + image * image_size + int64_t(g) * layout.depth;
+    const T* from = call.maps + image * image_size + int64_t(g) * layout.depth;
     std::fill(sums.begin(), sums.end(), 0.0f);
     for (const Active& one : active) {
       const int64_t r = one.roi;
-      if (task.image_index[r] != image) continue;
-      const Roi roi = read_roi(task.rois, r);
+      if (call.image_index[r] != image) continue;
+      const Roi roi = read_roi(call.boxes, r);
       for (int i = q.low; i < q.high; ++i) {
         bins.y[i] = bin_cells(roi.y0, roi.y1, layout.rows, i, layout);
       }
@@ -129,32 +142,23 @@ FCIS_INLINE void assemble_gradient(const Backward<T>& task, const std::vector<Ac
       }
       if (one.by_class) {
         spread_classes<T, V>(from, layout, q, c, bins.y.data(), bins.x.data(),
-                             task.class_gradient + r * classes, sums.data());
+                             call.class_gradient + r * classes, sums.data());
       }
       if (one.by_mask) {
         spread_mask(layout, q, c, bins.y.data(), bins.x.data(),
-                    task.mask_gradient + r * layout.pooled * layout.pooled * 2, task.chosen[r],
+                    call.mask_gradient + r * layout.pooled * layout.pooled * 2, call.chosen[r],
                     sums.data());
       }
     }
-    write_group(sums.data(), layout, g, task.maps_gradient + image * image_size);
+    write_group(sums.data(), layout, g, call.maps_gradient + image * image_size);
   }
 }
 
-template <class T>
-struct AverageBackward {
-  const float* rois;
-  const int* image_index;
-  const float* gradient;  // (R, D)
-  T* maps_gradient;
-  Layout layout;
-};
-
 template <class T, int V>
-FCIS_INLINE void average_gradient(const AverageBackward<T>& task, const std::vector<Active>& active,
+FCIS_INLINE void average_gradient(const AverageGradient<T>& call, const std::vector<Active>& active,
                                   int64_t first, int64_t last) {
   using Floats = typename Lanes<V>::Floats;
-  const Layout& layout = task.layout;
+  const Layout& layout = call.layout;
   const int k = layout.group, groups = k * k, depth = layout.depth;
   const float bin = 1.0f / (layout.pooled * layout.pooled);
   const Chunks<V> chunks{depth};
@@ -166,11 +170,11 @@ FCIS_INLINE void average_gradient(const AverageBackward<T>& task, const std::vec
     std::fill(sums.begin(), sums.end(), 0.0f);
     for (const Active& one : active) {
       const int64_t r = one.roi;
-      if (task.image_index[r] != image) continue;
-      bins.of(read_roi(task.rois, r), layout);
+      if (call.image_index[r] != image) continue;
+      bins.of(read_roi(call.boxes, r), layout);
       for (int chunk = 0; chunk < chunks.number(); ++chunk) {
         const int at = chunks.first(chunk);
-        Floats incoming = load<V>(task.gradient + r * depth + at) * bin;
+        Floats incoming = load<V>(call.gradient + r * depth + at) * bin;
         for (int lane = 0; lane < chunks.repeated(chunk); ++lane) incoming[lane] = 0.0f;
         each_bin(q, c, bins.y.data(), bins.x.data(), [&](Span y, Span x, float share) FCIS_ALWAYS {
           for (int i = y.low; i < y.high; ++i) {
@@ -183,7 +187,7 @@ FCIS_INLINE void average_gradient(const AverageBackward<T>& task, const std::vec
       }
     }
     write_group(sums.data(), layout, g,
-                task.maps_gradient + image * layout.cells() * layout.cell_channels());
+                call.maps_gradient + image * layout.cells() * layout.cell_channels());
   }
 }
 

@@ -7,22 +7,11 @@
 #include <algorithm>
 #include <vector>
 
+#include "../calls.h"
 #include "bins.h"
 
 namespace fcis {
 namespace cpu {
-
-template <class T>
-struct Forward {
-  const T* maps;
-  const float* rois;         // (R, 4)
-  const int* image_index;    // (R,)
-  const int* labels;         // (R,) class of the mask, -1 = best foreground class
-  float* class_logits;       // (R, K)
-  float* mask_logits;        // (R, p, p, 2)
-  int* chosen;               // (R,) class whose mask was written
-  Layout layout;
-};
 
 // The mean over bins of the larger side of each class, one ROI.
 template <class T, int V>
@@ -88,50 +77,41 @@ FCIS_INLINE void read_mask(const T* image, const Layout& layout, const Bins& bin
 }
 
 template <class T, int V>
-FCIS_INLINE void assemble(const Forward<T>& task, int64_t first, int64_t last) {
-  const Layout& layout = task.layout;
+FCIS_INLINE void assemble(const Assemble<T>& call, int64_t first, int64_t last) {
+  const Layout& layout = call.layout;
   const int classes = layout.depth / 2;
   Bins bins(layout);
   std::vector<float> sums((classes + V - 1) / V * V);
   for (int64_t r = first; r < last; ++r) {
-    bins.of(read_roi(task.rois, r), layout);
-    const T* image = task.maps + task.image_index[r] * layout.cells() * layout.cell_channels();
-    float* logits = task.class_logits + r * classes;
+    bins.of(read_roi(call.boxes, r), layout);
+    const T* image = call.maps + call.image_index[r] * layout.cells() * layout.cell_channels();
+    float* logits = call.class_logits + r * classes;
     read_classes<T, V>(image, layout, bins, sums.data(), logits);
-    int label = task.labels[r];
+    int label = call.labels[r];
     if (label < 0) {
       label = classes > 1 ? 1 : 0;
       for (int c = 2; c < classes; ++c) {
         if (logits[c] > logits[label]) label = c;
       }
     }
-    task.chosen[r] = label;
+    call.chosen[r] = label;
     read_mask(image, layout, bins, label,
-              task.mask_logits + r * layout.pooled * layout.pooled * 2);
+              call.mask_logits + r * layout.pooled * layout.pooled * 2);
   }
 }
 
-template <class T>
-struct Average {
-  const T* maps;
-  const float* rois;
-  const int* image_index;
-  float* means;  // (R, D)
-  Layout layout;
-};
-
 template <class T, int V>
-FCIS_INLINE void average(const Average<T>& task, int64_t first, int64_t last) {
+FCIS_INLINE void average(const Average<T>& call, int64_t first, int64_t last) {
   using Floats = typename Lanes<V>::Floats;
-  const Layout& layout = task.layout;
+  const Layout& layout = call.layout;
   const int k = layout.group, depth = layout.depth;
   const int64_t cell = layout.cell_channels(), row = cell * layout.columns;
   const float bin = 1.0f / (layout.pooled * layout.pooled);
   const Chunks<V> chunks{depth};
   Bins bins(layout);
   for (int64_t r = first; r < last; ++r) {
-    bins.of(read_roi(task.rois, r), layout);
-    const T* image = task.maps + task.image_index[r] * layout.cells() * cell;
+    bins.of(read_roi(call.boxes, r), layout);
+    const T* image = call.maps + call.image_index[r] * layout.cells() * cell;
     for (int chunk = 0; chunk < chunks.number(); ++chunk) {
       Floats total{};
       for (int g = 0; g < k * k; ++g) {
@@ -147,7 +127,7 @@ FCIS_INLINE void average(const Average<T>& task, int64_t first, int64_t last) {
         });
       }
       total *= bin;
-      memcpy(task.means + r * depth + chunks.first(chunk), &total, sizeof total);
+      memcpy(call.means + r * depth + chunks.first(chunk), &total, sizeof total);
     }
   }
 }

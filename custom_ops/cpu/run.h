@@ -25,24 +25,25 @@ namespace cpu {
     else KERNEL<T, 1>(__VA_ARGS__);                           \
   } while (0)
 
+// ``run(call, first, last)``: ROIs first to last forward, units first to last backward.
 #define FCIS_KERNELS(TYPE)                                                                       \
-  FCIS_CLONES static void run(const Forward<TYPE>& task, int64_t first, int64_t last) {          \
+  FCIS_CLONES static void run(const Assemble<TYPE>& call, int64_t first, int64_t last) {         \
     using T = TYPE;                                                                              \
-    FCIS_WIDTH(task.layout.depth / 2, assemble, task, first, last);                              \
+    FCIS_WIDTH(call.layout.depth / 2, assemble, call, first, last);                              \
   }                                                                                              \
-  FCIS_CLONES static void run(const Backward<TYPE>& task, const std::vector<Active>& active,     \
-                              int64_t first, int64_t last) {                                     \
-    using T = TYPE;                                                                              \
-    FCIS_WIDTH(task.layout.depth / 2, assemble_gradient, task, active, first, last);             \
-  }                                                                                              \
-  FCIS_CLONES static void run(const Average<TYPE>& task, int64_t first, int64_t last) {          \
-    using T = TYPE;                                                                              \
-    FCIS_WIDTH(task.layout.depth, average, task, first, last);                                   \
-  }                                                                                              \
-  FCIS_CLONES static void run(const AverageBackward<TYPE>& task,                                 \
+  FCIS_CLONES static void run(const AssembleGradient<TYPE>& call,                                \
                               const std::vector<Active>& active, int64_t first, int64_t last) {  \
     using T = TYPE;                                                                              \
-    FCIS_WIDTH(task.layout.depth, average_gradient, task, active, first, last);                  \
+    FCIS_WIDTH(call.layout.depth / 2, assemble_gradient, call, active, first, last);             \
+  }                                                                                              \
+  FCIS_CLONES static void run(const Average<TYPE>& call, int64_t first, int64_t last) {          \
+    using T = TYPE;                                                                              \
+    FCIS_WIDTH(call.layout.depth, average, call, first, last);                                   \
+  }                                                                                              \
+  FCIS_CLONES static void run(const AverageGradient<TYPE>& call,                                 \
+                              const std::vector<Active>& active, int64_t first, int64_t last) {  \
+    using T = TYPE;                                                                              \
+    FCIS_WIDTH(call.layout.depth, average_gradient, call, active, first, last);                  \
   }
 
 FCIS_KERNELS(float)

@@ -63,7 +63,7 @@ FCIS_BOTH bool holds(Span span, int cell) { return span.low <= cell && cell < sp
 
 // Thread (cell, group, class): gathers what every bin that touches the cell sends to both sides.
 template <class T>
-struct AssembleGradient {
+struct GatherAssembly {
   const T* maps;
   const float* rois;
   const int* chosen;
@@ -114,7 +114,7 @@ struct AssembleGradient {
 
 // Thread (cell, group, channel).
 template <class T>
-struct AverageGradient {
+struct GatherAverage {
   const float* rois;
   const float* gradient;
   const int* reach;
@@ -146,49 +146,43 @@ struct AverageGradient {
 
 }  // namespace
 
-int64_t gradient_scratch(const Layout&, int64_t rois) { return rois * 5; }
+int64_t gradient_scratch(int64_t rois) { return rois * 5; }
 
 template <class T>
-const char* assemble_gradient(const T* maps, const float* rois, const int* image_index,
-                              const int* chosen, const float* class_gradient,
-                              const float* mask_gradient, int64_t count, const Layout& l,
-                              int* scratch, T* maps_gradient, void* stream) {
+const char* assemble_gradient(const AssembleGradient<T>& call, int* scratch, void* stream) {
+  const Layout& l = call.layout;
   const int64_t classes = l.depth / 2, lanes = padded(classes);
   const char* fault =
-      launch(Reach{rois, image_index, class_gradient, classes, mask_gradient,
+      launch(Reach{call.boxes, call.image_index, call.class_gradient, classes, call.mask_gradient,
                    int64_t(l.pooled) * l.pooled * 2, scratch, l},
-             count, stream);
+             call.rois, stream);
   if (!fault) {
-    fault = launch(AssembleGradient<T>{maps, rois, chosen, class_gradient, mask_gradient, scratch,
-                                       maps_gradient, count, lanes, l},
+    fault = launch(GatherAssembly<T>{call.maps, call.boxes, call.chosen, call.class_gradient,
+                                     call.mask_gradient, scratch, call.maps_gradient, call.rois,
+                                     lanes, l},
                    l.images * l.cells() * l.group * l.group * lanes, stream);
   }
   return fault;
 }
 
 template <class T>
-const char* average_gradient(const float* rois, const int* image_index, const float* gradient,
-                             int64_t count, const Layout& l, int* scratch, T* maps_gradient,
-                             void* stream) {
-  const char* fault = launch(Reach{rois, image_index, gradient, l.depth, nullptr, 0, scratch, l},
-                             count, stream);
+const char* average_gradient(const AverageGradient<T>& call, int* scratch, void* stream) {
+  const Layout& l = call.layout;
+  const char* fault =
+      launch(Reach{call.boxes, call.image_index, call.gradient, l.depth, nullptr, 0, scratch, l},
+             call.rois, stream);
   if (!fault) {
-    fault = launch(AverageGradient<T>{rois, gradient, scratch, maps_gradient, count, l},
+    fault = launch(GatherAverage<T>{call.boxes, call.gradient, scratch, call.maps_gradient,
+                                    call.rois, l},
                    l.images * l.cells() * l.cell_channels(), stream);
   }
   return fault;
 }
 
-#define FCIS_INSTANTIATE(T)                                                                     \
-  template const char* assemble_gradient<T>(const T*, const float*, const int*, const int*,     \
-                                            const float*, const float*, int64_t, const Layout&, \
-                                            int*, T*, void*);                                   \
-  template const char* average_gradient<T>(const float*, const int*, const float*, int64_t,     \
-                                           const Layout&, int*, T*, void*);
-
-FCIS_INSTANTIATE(float)
-FCIS_INSTANTIATE(BFloat16)
-#undef FCIS_INSTANTIATE
+template const char* assemble_gradient(const AssembleGradient<float>&, int*, void*);
+template const char* assemble_gradient(const AssembleGradient<BFloat16>&, int*, void*);
+template const char* average_gradient(const AverageGradient<float>&, int*, void*);
+template const char* average_gradient(const AverageGradient<BFloat16>&, int*, void*);
 
 }  // namespace cuda
 }  // namespace fcis

@@ -148,36 +148,32 @@ struct AverageRoi {
 int64_t assemble_scratch(const Layout& l, int64_t rois) { return rois * l.group * (l.depth / 2); }
 
 template <class T>
-const char* assemble(const T* maps, const float* rois, const int* image_index, const int* labels,
-                     int64_t count, const Layout& l, float* scratch, float* class_logits,
-                     float* mask_logits, int* chosen, void* stream) {
-  const int64_t classes = l.depth / 2, lanes = padded(classes);
-  const char* fault = launch(ClassRow<T>{maps, rois, image_index, scratch, l, lanes},
-                             count * l.group * lanes, stream);
-  if (!fault) fault = launch(ClassMean{scratch, class_logits, l}, count * classes, stream);
-  if (!fault) fault = launch(Choose{class_logits, labels, chosen, l}, count, stream);
+const char* assemble(const Assemble<T>& call, float* scratch, void* stream) {
+  const Layout& l = call.layout;
+  const int64_t count = call.rois, classes = l.depth / 2, lanes = padded(classes);
+  const char* fault =
+      launch(ClassRow<T>{call.maps, call.boxes, call.image_index, scratch, l, lanes},
+             count * l.group * lanes, stream);
+  if (!fault) fault = launch(ClassMean{scratch, call.class_logits, l}, count * classes, stream);
+  if (!fault) fault = launch(Choose{call.class_logits, call.labels, call.chosen, l}, count, stream);
   if (!fault) {
-    fault = launch(Mask<T>{maps, rois, image_index, chosen, mask_logits, l},
+    fault = launch(Mask<T>{call.maps, call.boxes, call.image_index, call.chosen, call.mask_logits, l},
                    count * l.pooled * l.pooled * 2, stream);
   }
   return fault;
 }
 
 template <class T>
-const char* average(const T* maps, const float* rois, const int* image_index, int64_t count,
-                    const Layout& l, float* means, void* stream) {
-  return launch(AverageRoi<T>{maps, rois, image_index, means, l}, count * l.depth, stream);
+const char* average(const Average<T>& call, void* stream) {
+  const Layout& l = call.layout;
+  return launch(AverageRoi<T>{call.maps, call.boxes, call.image_index, call.means, l},
+                call.rois * l.depth, stream);
 }
 
-#define FCIS_INSTANTIATE(T)                                                                       \
-  template const char* assemble<T>(const T*, const float*, const int*, const int*, int64_t,       \
-                                   const Layout&, float*, float*, float*, int*, void*);           \
-  template const char* average<T>(const T*, const float*, const int*, int64_t, const Layout&,     \
-                                  float*, void*);
-
-FCIS_INSTANTIATE(float)
-FCIS_INSTANTIATE(BFloat16)
-#undef FCIS_INSTANTIATE
+template const char* assemble(const Assemble<float>&, float*, void*);
+template const char* assemble(const Assemble<BFloat16>&, float*, void*);
+template const char* average(const Average<float>&, void*);
+template const char* average(const Average<BFloat16>&, void*);
 
 }  // namespace cuda
 }  // namespace fcis

@@ -63,20 +63,18 @@ void bandwidth() {
   Device<float> masks(std::vector<float>(rois * bins * 2)), d_classes(of_classes), d_masks(of_masks);
   Device<float> scratch(std::vector<float>(cuda::assemble_scratch(l, rois)));
   Device<int> index(none), labels(best), chosen(none);
-  Device<int> reach(std::vector<int>(cuda::gradient_scratch(l, rois)));
+  Device<int> reach(std::vector<int>(cuda::gradient_scratch(rois)));
   const double bytes = maps.size() * 4.0;
   const double copy = median_ms([&] {
     must(cudaMemcpyAsync(gradient.data(), d_maps.data(), bytes, cudaMemcpyDeviceToDevice));
   });
-  const double forward = median_ms([&] {
-    cuda::assemble(d_maps.data(), d_boxes.data(), index.data(), labels.data(), rois, l,
-                   scratch.data(), logits.data(), masks.data(), chosen.data(), nullptr);
-  });
-  const double backward = median_ms([&] {
-    cuda::assemble_gradient(d_maps.data(), d_boxes.data(), index.data(), chosen.data(),
-                            d_classes.data(), d_masks.data(), rois, l, reach.data(),
-                            gradient.data(), nullptr);
-  });
+  const Call<float> inputs{l, rois, d_maps.data(), d_boxes.data(), index.data()};
+  const Assemble<float> assemble{inputs, labels.data(), logits.data(), masks.data(), chosen.data()};
+  const AssembleGradient<float> assemble_gradient{inputs, chosen.data(), d_classes.data(),
+                                                  d_masks.data(), gradient.data()};
+  const double forward = median_ms([&] { cuda::assemble(assemble, scratch.data(), nullptr); });
+  const double backward =
+      median_ms([&] { cuda::assemble_gradient(assemble_gradient, reach.data(), nullptr); });
   std::printf("device-to-device copy of the maps  %.3f ms  %.0f GB/s\n", copy, 2e-6 * bytes / copy);
   std::printf("assembly forward, 300 ROIs         %.3f ms  %.0f GB/s read, %.2f of the copy\n",
               forward, 1e-6 * read / forward, forward / copy);

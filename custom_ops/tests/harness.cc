@@ -25,36 +25,25 @@ namespace {
 
 using namespace fcis;
 
+// What the kernels write for one case, filled with values that they must replace.
 template <class T>
-double widen(T value) {
-  return to_float(value);
-}
+struct Outputs {
+  std::vector<float> class_logits, mask_logits, means;
+  std::vector<int> chosen;
+  std::vector<T> by_assembly, by_average;  // gradients of the maps
 
-bool close(const char* name, const std::vector<float>& found, const std::vector<double>& expected,
-           double tolerance) {
-  double largest = 1e-6, worst = 0.0;
-  for (double e : expected) largest = std::max(largest, std::fabs(e));
-  for (size_t i = 0; i < expected.size(); ++i) {
-    const double off = std::fabs(found[i] - expected[i]) / largest;
-    if (!(off <= tolerance)) {
-      std::printf("%s differs at %zu: %g, expected %g\n", name, i, found[i], expected[i]);
-      return false;
-    }
-    worst = std::max(worst, off);
-  }
-  return true;
-}
-
-template <class T>
-std::vector<float> floats(const std::vector<T>& values) {
-  std::vector<float> result;
-  for (const T& value : values) result.push_back(to_float(value));
-  return result;
-}
+  explicit Outputs(const Case& c)
+      : class_logits(c.rois * (c.l.depth / 2), -1),
+        mask_logits(c.rois * c.l.pooled * c.l.pooled * 2, -1),
+        means(c.rois * c.l.depth, -1),
+        chosen(c.rois, -7),
+        by_assembly(c.maps.size()),
+        by_average(c.maps.size()) {}
+};
 
 // Calls ``work(first, last)`` on three threads, as TensorFlow would.
 template <class Work>
-void shared(int64_t total, Work work) {
+void share(int64_t total, Work work) {
   std::vector<std::thread> threads;
   for (int t = 0; t < 3; ++t) {
     threads.emplace_back([=] { work(total * t / 3, total * (t + 1) / 3); });
@@ -63,74 +52,97 @@ void shared(int64_t total, Work work) {
 }
 
 template <class T>
+bool run_cpu(const Case& c, const std::vector<T>& maps, Outputs<T>* to) {
+  const Call<T> inputs{c.l, c.rois, maps.data(), c.boxes.data(), c.index.data()};
+  const int64_t units = int64_t(c.l.images) * c.l.group * c.l.group;
+  const Assemble<T> assemble{inputs, c.labels.data(), to->class_logits.data(),
+                             to->mask_logits.data(), to->chosen.data()};
+  share(c.rois, [&](int64_t first, int64_t last) { cpu::run(assemble, first, last); });
+  const AssembleGradient<T> assemble_gradient{inputs, to->chosen.data(), c.class_gradient.data(),
+                                              c.mask_gradient.data(), to->by_assembly.data()};
+  const std::vector<cpu::Active> active = cpu::active_rois(assemble_gradient);
+  share(units, [&](int64_t first, int64_t last) {
+    cpu::run(assemble_gradient, active, first, last);
+  });
+  const Average<T> average{inputs, to->means.data()};
+  share(c.rois, [&](int64_t first, int64_t last) { cpu::run(average, first, last); });
+  const AverageGradient<T> average_gradient{inputs, c.mean_gradient.data(),
+                                            to->by_average.data()};
+  const std::vector<cpu::Active> averaged = cpu::active_rois(average_gradient);
+  share(units, [&](int64_t first, int64_t last) {
+    cpu::run(average_gradient, averaged, first, last);
+  });
+  return true;
+}
+
+template <class T>
+bool run_cuda(const Case& c, const std::vector<T>& host_maps, Outputs<T>* to) {
+  Device<T> maps(host_maps), by_assembly(to->by_assembly), by_average(to->by_average);
+  Device<float> boxes(c.boxes), of_classes(c.class_gradient), of_masks(c.mask_gradient);
+  Device<float> of_means(c.mean_gradient);
+  Device<float> class_logits(to->class_logits), mask_logits(to->mask_logits), means(to->means);
+  Device<int> index(c.index), labels(c.labels), chosen(to->chosen);
+  Device<float> scratch(std::vector<float>(cuda::assemble_scratch(c.l, c.rois)));
+  Device<int> reach(std::vector<int>(cuda::gradient_scratch(c.rois)));
+  const Call<T> inputs{c.l, c.rois, maps.data(), boxes.data(), index.data()};
+  const char* faults[] = {
+      cuda::assemble(Assemble<T>{inputs, labels.data(), class_logits.data(), mask_logits.data(),
+                                 chosen.data()},
+                     scratch.data(), nullptr),
+      cuda::assemble_gradient(AssembleGradient<T>{inputs, chosen.data(), of_classes.data(),
+                                                  of_masks.data(), by_assembly.data()},
+                              reach.data(), nullptr),
+      cuda::average(Average<T>{inputs, means.data()}, nullptr),
+      cuda::average_gradient(AverageGradient<T>{inputs, of_means.data(), by_average.data()},
+                             reach.data(), nullptr)};
+  for (const char* fault : faults) {
+    if (fault) {
+      std::printf("CUDA: %s\n", fault);
+      return false;
+    }
+  }
+  to->class_logits = class_logits.fetch(), to->mask_logits = mask_logits.fetch();
+  to->means = means.fetch(), to->chosen = chosen.fetch();
+  to->by_assembly = by_assembly.fetch(), to->by_average = by_average.fetch();
+  return true;
+}
+
+// Whether all values are equal to `tolerance` of the largest expected one.
+template <class T>
+bool close(const char* name, const std::vector<T>& found, const std::vector<double>& expected,
+           double tolerance) {
+  double largest = 1e-6;
+  for (double e : expected) largest = std::max(largest, std::fabs(e));
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double value = to_float(found[i]);
+    if (!(std::fabs(value - expected[i]) <= tolerance * largest)) {
+      std::printf("%s differs at %zu: %g, expected %g\n", name, i, value, expected[i]);
+      return false;
+    }
+  }
+  return true;
+}
+
+// One case with maps of type T, on the CPU or by the CUDA kernels, against the reference.
+template <class T>
 bool check(const Case& c, bool on_cpu) {
-  const Layout& l = c.l;
-  const int K = l.depth / 2, bins = l.pooled * l.pooled;
   std::vector<T> maps(c.maps.size());
   for (size_t i = 0; i < maps.size(); ++i) store(c.maps[i], &maps[i]);
-  Case exact = c;
-  for (size_t i = 0; i < maps.size(); ++i) exact.maps[i] = widen(maps[i]);
-  const Answers a = reference(exact);
-  std::vector<float> logits(c.rois * K, -1), masks(c.rois * bins * 2, -1), means(c.rois * l.depth, -1);
-  std::vector<T> by_assembly(maps.size()), by_average(maps.size());
-  std::vector<int> chosen(c.rois, -7);
-  if (on_cpu) {
-    const cpu::Forward<T> forward{maps.data(), c.boxes.data(), c.index.data(), c.labels.data(),
-                                  logits.data(), masks.data(), chosen.data(), l};
-    shared(c.rois, [&forward](int64_t f, int64_t e) { cpu::run(forward, f, e); });
-    const cpu::Average<T> average{maps.data(), c.boxes.data(), c.index.data(), means.data(), l};
-    shared(c.rois, [&average](int64_t f, int64_t e) { cpu::run(average, f, e); });
-    std::vector<cpu::Active> active, averaged;
-    for (int r = 0; r < c.rois; ++r) {
-      const bool by_class = cpu::any(&c.class_gradient[r * K], K);
-      const bool by_mask = cpu::any(&c.mask_gradient[r * bins * 2], bins * 2);
-      if (by_class || by_mask) active.push_back({r, by_class, by_mask});
-      averaged.push_back({r, true, false});
-    }
-    const int64_t units = int64_t(l.images) * l.group * l.group;
-    const cpu::Backward<T> backward{maps.data(), c.boxes.data(), c.index.data(), chosen.data(),
-                                    c.class_gradient.data(), c.mask_gradient.data(),
-                                    by_assembly.data(), l};
-    shared(units, [&](int64_t f, int64_t e) { cpu::run(backward, active, f, e); });
-    const cpu::AverageBackward<T> mean_backward{c.boxes.data(), c.index.data(),
-                                                c.mean_gradient.data(), by_average.data(), l};
-    shared(units, [&](int64_t f, int64_t e) { cpu::run(mean_backward, averaged, f, e); });
-  } else {
-    Device<T> d_maps(maps), d_by_assembly(by_assembly), d_by_average(by_average);
-    Device<float> boxes(c.boxes), d_logits(logits), d_masks(masks), d_means(means);
-    Device<float> of_classes(c.class_gradient), of_masks(c.mask_gradient), of_means(c.mean_gradient);
-    Device<float> scratch(std::vector<float>(cuda::assemble_scratch(l, c.rois)));
-    Device<int> index(c.index), labels(c.labels), d_chosen(chosen);
-    Device<int> reach(std::vector<int>(cuda::gradient_scratch(l, c.rois)));
-    const char* faults[] = {
-        cuda::assemble(d_maps.data(), boxes.data(), index.data(), labels.data(), c.rois, l,
-                       scratch.data(), d_logits.data(), d_masks.data(), d_chosen.data(), nullptr),
-        cuda::assemble_gradient(d_maps.data(), boxes.data(), index.data(), d_chosen.data(),
-                                of_classes.data(), of_masks.data(), c.rois, l, reach.data(),
-                                d_by_assembly.data(), nullptr),
-        cuda::average(d_maps.data(), boxes.data(), index.data(), c.rois, l, d_means.data(),
-                      nullptr),
-        cuda::average_gradient(boxes.data(), index.data(), of_means.data(), c.rois, l,
-                               reach.data(), d_by_average.data(), nullptr)};
-    for (const char* fault : faults) {
-      if (fault) {
-        std::printf("CUDA: %s\n", fault);
-        return false;
-      }
-    }
-    logits = d_logits.fetch(), masks = d_masks.fetch(), means = d_means.fetch();
-    chosen = d_chosen.fetch();
-    by_assembly = d_by_assembly.fetch(), by_average = d_by_average.fetch();
-  }
-  if (chosen != a.chosen) {
+  Case rounded = c;  // the reference sees what T holds
+  for (size_t i = 0; i < maps.size(); ++i) rounded.maps[i] = to_float(maps[i]);
+  const Answers a = reference(rounded);
+  Outputs<T> found(c);
+  if (!(on_cpu ? run_cpu(c, maps, &found) : run_cuda(c, maps, &found))) return false;
+  if (found.chosen != a.chosen) {
     std::printf("another class was chosen\n");
     return false;
   }
   const double fine = 1e-5, stored = sizeof(T) == 2 ? 1.0 / 256 : 1e-5;
-  return close("class_logits", logits, a.logits, fine) &&
-         close("mask_logits", masks, a.masks, fine) && close("means", means, a.means, fine) &&
-         close("gradient of assembly", floats(by_assembly), a.assemble_gradient, stored) &&
-         close("gradient of average", floats(by_average), a.average_gradient, stored);
+  return close("class_logits", found.class_logits, a.logits, fine) &&
+         close("mask_logits", found.mask_logits, a.masks, fine) &&
+         close("means", found.means, a.means, fine) &&
+         close("gradient of assembly", found.by_assembly, a.assemble_gradient, stored) &&
+         close("gradient of average", found.by_average, a.average_gradient, stored);
 }
 
 bool check_all(bool on_cpu, int rounds) {
