@@ -9,7 +9,7 @@
 namespace fcis {
 namespace {
 
-// Calls ``work(first, last)`` for ranges of 0..total, as many as `cost`, the cycles of one, is worth.
+// Calls ``work(first, last)`` on threads for ranges of 0..total; `cost` is the cycles of one.
 template <class Work>
 void share(OpKernelContext* context, int64_t total, int64_t cost, Work work) {
   context->device()->tensorflow_cpu_worker_threads()->workers->ParallelFor(total, cost, work);

@@ -13,21 +13,23 @@ using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
 using Status = absl::Status;
 
+// The shape of an input of known rank, or an error that names it.
 Status with_rank(InferenceContext* c, int input, int rank, const char* name, ShapeHandle* shape) {
   if (c->WithRank(c->input(input), rank, shape).ok()) return absl::OkStatus();
   return InvalidArgument(name, ": expected ", rank, " dimensions, found shape ",
                          c->DebugString(c->input(input)));
 }
 
-// Checks what is known of maps, rois and image_index; `depth` becomes channels / k^2.
-Status common_shapes(InferenceContext* c, int rois_at, DimensionHandle* rois) {
+// The number of ROIs, from rois (R, 4) and image_index (R,).
+Status rois_of(InferenceContext* c, DimensionHandle* rois) {
   ShapeHandle boxes, index;
-  TF_RETURN_IF_ERROR(with_rank(c, rois_at, 2, "rois", &boxes));
-  TF_RETURN_IF_ERROR(with_rank(c, rois_at + 1, 1, "image_index", &index));
+  TF_RETURN_IF_ERROR(with_rank(c, 1, 2, "rois", &boxes));
+  TF_RETURN_IF_ERROR(with_rank(c, 2, 1, "image_index", &index));
   *rois = c->Dim(boxes, 0);
   return absl::OkStatus();
 }
 
+// Channels of one position group, from maps (B, H, W, k * k * D).
 Status depth_of(InferenceContext* c, DimensionHandle* depth) {
   ShapeHandle maps;
   TF_RETURN_IF_ERROR(with_rank(c, 0, 4, "maps", &maps));
@@ -46,9 +48,10 @@ Status depth_of(InferenceContext* c, DimensionHandle* depth) {
   return absl::OkStatus();
 }
 
+// class_logits (R, K), mask_logits (R, p, p, 2), chosen (R,); D = 2 * K.
 Status assemble_shape(InferenceContext* c) {
   DimensionHandle rois, depth, classes;
-  TF_RETURN_IF_ERROR(common_shapes(c, 1, &rois));
+  TF_RETURN_IF_ERROR(rois_of(c, &rois));
   TF_RETURN_IF_ERROR(depth_of(c, &depth));
   classes = c->ValueKnown(depth) ? c->MakeDim(c->Value(depth) / 2) : c->UnknownDim();
   int p;
@@ -59,14 +62,16 @@ Status assemble_shape(InferenceContext* c) {
   return absl::OkStatus();
 }
 
+// means (R, D)
 Status average_shape(InferenceContext* c) {
   DimensionHandle rois, depth;
-  TF_RETURN_IF_ERROR(common_shapes(c, 1, &rois));
+  TF_RETURN_IF_ERROR(rois_of(c, &rois));
   TF_RETURN_IF_ERROR(depth_of(c, &depth));
   c->set_output(0, c->MakeShape({rois, depth}));
   return absl::OkStatus();
 }
 
+// A gradient has the shape of the maps.
 Status shape_of_first(InferenceContext* c) {
   c->set_output(0, c->input(0));
   return absl::OkStatus();
@@ -87,7 +92,7 @@ REGISTER_OP("FcisPsAssemble")
     .Output("mask_logits: float")
     .Output("chosen: int32")
     FCIS_GEOMETRY.SetShapeFn(assemble_shape)
-    .Doc("Class logits of each ROI and the mask logits of one class: `labels`, or the best for -1.");
+    .Doc("Class logits of each ROI, mask logits of one class: `labels`, or the best for -1.");
 
 REGISTER_OP("FcisPsAssembleGrad")
     .Input("maps: T")

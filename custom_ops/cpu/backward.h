@@ -13,12 +13,14 @@
 namespace fcis {
 namespace cpu {
 
-// ROIs that something flows back to, with which of their gradients are not zero.
+// A ROI that something flows back to, with which of its gradients are not zero. After hard example
+// mining most ROIs have none.
 struct Active {
   int roi;
   bool by_class, by_mask;
 };
 
+// Whether one of the values is not zero.
 FCIS_INLINE bool any(const float* values, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     if (values[i] != 0.0f) return true;  // also for NaN
@@ -50,7 +52,7 @@ std::vector<Active> active_rois(const AverageGradient<T>& call) {
   return active;
 }
 
-// Writes one position group of one image from its float32 sums (cells, depth).
+// Writes one position group of one image (H, W, k * k, D) from its float32 sums (H, W, D).
 template <class T>
 FCIS_INLINE void write_group(const float* sums, const Layout& layout, int group, T* image) {
   T* to = image + int64_t(group) * layout.depth;
@@ -59,7 +61,10 @@ FCIS_INLINE void write_group(const float* sums, const Layout& layout, int group,
   }
 }
 
-// The winner of a bin is found again from the maps: on a tie the outside side takes the gradient.
+// Adds the gradient of one ROI's class logits (K,) to the sums (H, W, 2, K) of one position group.
+//
+// The larger side of a bin is found again from the maps, `from` (H, W, k * k, 2, K) at this group:
+// on a tie the outside side takes the gradient, as in the released code.
 template <class T, int V>
 FCIS_INLINE void spread_classes(const T* from, const Layout& layout, Span q, Span c,
                                 const Span* bins_y, const Span* bins_x, const float* gradient,
@@ -72,6 +77,7 @@ FCIS_INLINE void spread_classes(const T* from, const Layout& layout, Span q, Spa
   for (int chunk = 0; chunk < chunks.number(); ++chunk) {
     const int first = chunks.first(chunk);
     Floats incoming = load<V>(gradient + first) * bin;
+    // Channels that the chunk before has added are not added again.
     for (int lane = 0; lane < chunks.repeated(chunk); ++lane) incoming[lane] = 0.0f;
     each_bin(q, c, bins_y, bins_x, [&](Span y, Span x, float share) FCIS_ALWAYS {
       Floats outside{}, inside{};
@@ -82,6 +88,7 @@ FCIS_INLINE void spread_classes(const T* from, const Layout& layout, Span q, Spa
           inside += load<V>(at + classes);
         }
       }
+      // A mean spreads its gradient evenly over the cells of the larger side.
       const Floats none{}, part = incoming * share;
       const Floats to_inside = inside > outside ? part : none;
       const Floats to_outside = inside > outside ? none : part;
@@ -96,6 +103,8 @@ FCIS_INLINE void spread_classes(const T* from, const Layout& layout, Span q, Spa
   }
 }
 
+// Adds the gradient of one ROI's mask logits (p, p, 2) to both sides of its class in the sums
+// (H, W, 2, K) of one position group.
 FCIS_INLINE void spread_mask(const Layout& layout, Span q, Span c, const Span* bins_y,
                              const Span* bins_x, const float* gradient, int label, float* sums) {
   for (int i = q.low; i < q.high; ++i) {
@@ -116,10 +125,11 @@ FCIS_INLINE void spread_mask(const Layout& layout, Span q, Span c, const Span* b
   }
 }
 
-// `active` holds the ROIs of every image; units are image * k * k + group.
+// Units first..last - 1, each image * k * k + group; `active` holds the ROIs of every image.
 template <class T, int V>
-FCIS_INLINE void assemble_gradient(const AssembleGradient<T>& call, const std::vector<Active>& active,
-                                   int64_t first, int64_t last) {
+FCIS_INLINE void assemble_gradient(const AssembleGradient<T>& call,
+                                   const std::vector<Active>& active, int64_t first,
+                                   int64_t last) {
   const Layout& layout = call.layout;
   const int k = layout.group, groups = k * k, classes = layout.depth / 2;
   const int64_t image_size = layout.cells() * layout.cell_channels();
@@ -133,6 +143,7 @@ FCIS_INLINE void assemble_gradient(const AssembleGradient<T>& call, const std::v
     for (const Active& one : active) {
       const int64_t r = one.roi;
       if (call.image_index[r] != image) continue;
+      // Only the bins that read this group.
       const Roi roi = read_roi(call.boxes, r);
       for (int i = q.low; i < q.high; ++i) {
         bins.y[i] = bin_cells(roi.y0, roi.y1, layout.rows, i, layout);
@@ -154,6 +165,7 @@ FCIS_INLINE void assemble_gradient(const AssembleGradient<T>& call, const std::v
   }
 }
 
+// As `assemble_gradient`, for the mean over all bins.
 template <class T, int V>
 FCIS_INLINE void average_gradient(const AverageGradient<T>& call, const std::vector<Active>& active,
                                   int64_t first, int64_t last) {

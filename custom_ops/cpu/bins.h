@@ -9,9 +9,9 @@
 namespace fcis {
 namespace cpu {
 
-// The cells of every bin of one ROI.
+// The cells of every bin of one ROI; the vectors are kept from ROI to ROI.
 struct Bins {
-  std::vector<Span> y, x;
+  std::vector<Span> y, x;  // (p,) each
 
   explicit Bins(const Layout& layout) : y(layout.pooled), x(layout.pooled) {}
 
@@ -23,7 +23,7 @@ struct Bins {
   }
 };
 
-// Calls ``use(y span, x span, 1 / cells)`` for each bin that has cells.
+// Calls ``use(y span, x span, 1 / cells)`` for each of the bins q x c that has cells, row by row.
 template <class Use>
 FCIS_INLINE void each_bin(Span q, Span c, const Span* y, const Span* x, Use use) {
   for (int i = q.low; i < q.high; ++i) {

@@ -14,6 +14,8 @@ namespace fcis {
 namespace cpu {
 
 // The mean over bins of the larger side of each class, one ROI.
+//
+// image (H, W, k * k, 2, K); sums: K floats in chunks, scratch; logits (K,).
 template <class T, int V>
 FCIS_INLINE void read_classes(const T* image, const Layout& layout, const Bins& bins, float* sums,
                               float* logits) {
@@ -22,10 +24,12 @@ FCIS_INLINE void read_classes(const T* image, const Layout& layout, const Bins& 
   const int64_t cell = layout.cell_channels(), row = cell * layout.columns;
   const Chunks<V> chunks{classes};
   std::fill(sums, sums + chunks.number() * V, 0.0f);
+  // Group by group, as the channels of one group are neighbours in memory.
   for (int g = 0; g < k * k; ++g) {
     const Span q = group_bins(g / k, layout), c = group_bins(g % k, layout);
     for (int chunk = 0; chunk < chunks.number(); ++chunk) {
       const T* from = image + int64_t(g) * layout.depth + chunks.first(chunk);
+      // The sum stays in a register over all bins of the group.
       Floats sum = load<V>(sums + chunk * V);
       each_bin(q, c, bins.y.data(), bins.x.data(), [&](Span y, Span x, float share) FCIS_ALWAYS {
         Floats outside{}, inside{};
@@ -41,6 +45,7 @@ FCIS_INLINE void read_classes(const T* image, const Layout& layout, const Bins& 
       memcpy(sums + chunk * V, &sum, sizeof sum);
     }
   }
+  // The mean over p * p bins; channels that two chunks hold have the same sum in both.
   const float bin = 1.0f / (layout.pooled * layout.pooled);
   for (int chunk = 0; chunk < chunks.number(); ++chunk) {
     for (int lane = 0; lane < V; ++lane) {
@@ -49,7 +54,7 @@ FCIS_INLINE void read_classes(const T* image, const Layout& layout, const Bins& 
   }
 }
 
-// Both sides of one class in every bin, one ROI.
+// Both sides of one class in every bin, one ROI: image (H, W, k * k, 2, K), mask (p, p, 2).
 template <class T>
 FCIS_INLINE void read_mask(const T* image, const Layout& layout, const Bins& bins, int label,
                            float* mask) {
@@ -68,6 +73,7 @@ FCIS_INLINE void read_mask(const T* image, const Layout& layout, const Bins& bin
           inside += to_float(at[classes]);
         }
       }
+      // A bin without cells reads 0.
       const int area = y.size() * x.size();
       const float share = area ? 1.0f / area : 0.0f;
       mask[0] = outside * share;
@@ -76,6 +82,7 @@ FCIS_INLINE void read_mask(const T* image, const Layout& layout, const Bins& bin
   }
 }
 
+// ROIs first..last - 1 of a call.
 template <class T, int V>
 FCIS_INLINE void assemble(const Assemble<T>& call, int64_t first, int64_t last) {
   const Layout& layout = call.layout;
@@ -87,6 +94,7 @@ FCIS_INLINE void assemble(const Assemble<T>& call, int64_t first, int64_t last) 
     const T* image = call.maps + call.image_index[r] * layout.cells() * layout.cell_channels();
     float* logits = call.class_logits + r * classes;
     read_classes<T, V>(image, layout, bins, sums.data(), logits);
+    // The class of the mask: the label, or the best foreground class; class 0 is the background.
     int label = call.labels[r];
     if (label < 0) {
       label = classes > 1 ? 1 : 0;
@@ -100,6 +108,7 @@ FCIS_INLINE void assemble(const Assemble<T>& call, int64_t first, int64_t last) 
   }
 }
 
+// The mean over all bins of every channel, for ROIs first..last - 1 of a call.
 template <class T, int V>
 FCIS_INLINE void average(const Average<T>& call, int64_t first, int64_t last) {
   using Floats = typename Lanes<V>::Floats;

@@ -13,6 +13,7 @@
 namespace fcis {
 namespace cpu {
 
+// V float32 channels, and as many 32-bit and 16-bit words for conversion.
 template <int V>
 struct Lanes {
   typedef float Floats __attribute__((vector_size(V * 4)));
@@ -20,6 +21,7 @@ struct Lanes {
   typedef uint16_t Halves __attribute__((vector_size(V * 2)));
 };
 
+// V neighbouring channels as float32, from any address.
 template <int V>
 FCIS_INLINE typename Lanes<V>::Floats load(const float* from) {
   typename Lanes<V>::Floats value;
@@ -38,13 +40,15 @@ FCIS_INLINE typename Lanes<V>::Floats load(const BFloat16* from) {
   return value;
 }
 
+// Adds V channels to float32 sums in memory.
 template <int V>
 FCIS_INLINE void add(typename Lanes<V>::Floats value, float* to) {
   value += load<V>(to);
   memcpy(to, &value, sizeof value);
 }
 
-// `count` channels in chunks of V lanes; the last chunk overlaps the one before it.
+// `count` >= V channels in chunks of V lanes; the last chunk overlaps the one before it, so that no
+// loop over the rest is needed.
 template <int V>
 struct Chunks {
   int count;

@@ -12,9 +12,9 @@ namespace {
 struct Reach {
   const float* rois;
   const int* image_index;
-  const float* class_gradient;
+  const float* class_gradient;  // (R, class_count)
   int64_t class_count;
-  const float* mask_gradient;  // null for averages
+  const float* mask_gradient;  // (R, mask_count), null for averages
   int64_t mask_count;
   int* reach;  // (R, 5): image or -1, first row, last row, first column, last column
   Layout l;
@@ -29,6 +29,7 @@ struct Reach {
   FCIS_BODY void operator()(int64_t r) const {
     const bool active = any(class_gradient + r * class_count, class_count) ||
                         (mask_gradient && any(mask_gradient + r * mask_count, mask_count));
+    // From the first cell of the first bin to the last cell of the last bin of each axis.
     const Roi roi = read_roi(rois, r);
     int* to = reach + 5 * r;
     to[0] = active && in_maps(image_index[r], l) ? image_index[r] : -1;
@@ -54,6 +55,7 @@ struct Place {
     columns = group_bins(group % k, l);
   }
 
+  // Whether an active ROI of this image, `reach` (5,), may have a bin on the cell.
   FCIS_BODY bool reached(const int* reach) const {
     return reach[0] == image && reach[1] <= y && y < reach[2] && reach[3] <= x && x < reach[4];
   }
@@ -66,10 +68,10 @@ template <class T>
 struct GatherAssembly {
   const T* maps;
   const float* rois;
-  const int* chosen;
-  const float* class_gradient;
-  const float* mask_gradient;
-  const int* reach;
+  const int* chosen;            // (R,)
+  const float* class_gradient;  // (R, K)
+  const float* mask_gradient;   // (R, p, p, 2)
+  const int* reach;             // (R, 5)
   T* maps_gradient;
   int64_t count, lanes;
   Layout l;
@@ -93,6 +95,7 @@ struct GatherAssembly {
           const Span x = bin_cells(roi.x0, roi.x1, l.columns, b, l);
           if (!holds(x, place.x)) continue;
           const float share = 1.0f / (y.size() * x.size());
+          // The larger side is found again from the maps; a tie goes to the outside side.
           if (incoming != 0.0f) {
             const float out = sum_bin(maps, place.image, y, x, channel, l);
             const float in = sum_bin(maps, place.image, y, x, channel + classes, l);
@@ -112,12 +115,12 @@ struct GatherAssembly {
   }
 };
 
-// Thread (cell, group, channel).
+// Thread (cell, group, channel): gathers what every bin that touches the cell sends to a channel.
 template <class T>
 struct GatherAverage {
   const float* rois;
-  const float* gradient;
-  const int* reach;
+  const float* gradient;  // (R, D)
+  const int* reach;       // (R, 5)
   T* maps_gradient;
   int64_t count;
   Layout l;

@@ -7,12 +7,14 @@
 namespace fcis {
 namespace cuda {
 
+// Indices in device memory are not checked on the host: one outside reads nothing.
 FCIS_BOTH bool in_maps(int image, const Layout& l) { return image >= 0 && image < l.images; }
 
 FCIS_BOTH int clip_label(int label, const Layout& l) {
   return label < 0 ? 0 : label < l.depth / 2 ? label : l.depth / 2 - 1;
 }
 
+// The channels of one cell of maps (B, H, W, k * k * D).
 template <class T>
 FCIS_BOTH const T* at_cell(const T* maps, int image, int y, int x, const Layout& l) {
   return maps + ((int64_t(image) * l.rows + y) * l.columns + x) * l.cell_channels();

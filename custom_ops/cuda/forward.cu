@@ -12,7 +12,8 @@ namespace fcis {
 namespace cuda {
 namespace {
 
-// Thread (ROI, row of groups, class): evidence of the bins in one row of position groups.
+// Thread (ROI, row of groups, class): the sum over the bins of one row of position groups of the
+// larger side. Rows are summed apart, as R * K threads alone would not fill a GPU.
 template <class T>
 struct ClassRow {
   const T* maps;
@@ -40,6 +41,7 @@ struct ClassRow {
           const int channel = (gy * l.group + b * l.group / l.pooled) * l.depth + c;
           const float outside = sum_bin(maps, image, y, x, channel, l);
           const float inside = sum_bin(maps, image, y, x, channel + classes, l);
+          // The larger side is the evidence of the bin for the class.
           total += (inside > outside ? inside : outside) / (y.size() * x.size());
         }
       }
@@ -50,8 +52,8 @@ struct ClassRow {
 
 // Thread (ROI, class): the mean over all bins.
 struct ClassMean {
-  const float* partial;
-  float* class_logits;
+  const float* partial;  // (R, k, K)
+  float* class_logits;   // (R, K)
   Layout l;
 
   FCIS_BODY void operator()(int64_t thread) const {
@@ -65,9 +67,9 @@ struct ClassMean {
 
 // Thread (ROI): the class whose mask is read.
 struct Choose {
-  const float* class_logits;
-  const int* labels;
-  int* chosen;
+  const float* class_logits;  // (R, K)
+  const int* labels;          // (R,) -1 = best foreground class
+  int* chosen;                // (R,)
   Layout l;
 
   FCIS_BODY void operator()(int64_t r) const {
@@ -90,8 +92,8 @@ struct Mask {
   const T* maps;
   const float* rois;
   const int* image_index;
-  const int* chosen;
-  float* mask_logits;
+  const int* chosen;   // (R,)
+  float* mask_logits;  // (R, p, p, 2)
   Layout l;
 
   FCIS_BODY void operator()(int64_t thread) const {
@@ -119,7 +121,7 @@ struct AverageRoi {
   const T* maps;
   const float* rois;
   const int* image_index;
-  float* means;
+  float* means;  // (R, D)
   Layout l;
 
   FCIS_BODY void operator()(int64_t thread) const {
@@ -157,7 +159,8 @@ const char* assemble(const Assemble<T>& call, float* scratch, void* stream) {
   if (!fault) fault = launch(ClassMean{scratch, call.class_logits, l}, count * classes, stream);
   if (!fault) fault = launch(Choose{call.class_logits, call.labels, call.chosen, l}, count, stream);
   if (!fault) {
-    fault = launch(Mask<T>{call.maps, call.boxes, call.image_index, call.chosen, call.mask_logits, l},
+    fault = launch(Mask<T>{call.maps, call.boxes, call.image_index, call.chosen,
+                           call.mask_logits, l},
                    count * l.pooled * l.pooled * 2, stream);
   }
   return fault;

@@ -9,12 +9,15 @@ namespace cuda {
 #ifdef __CUDACC__
 #define FCIS_BODY __device__
 
+// A loop with the stride of the grid, as the grid may be smaller than the number of threads.
 template <class Body>
 __global__ void run(Body body, int64_t threads) {
   const int64_t stride = int64_t(gridDim.x) * blockDim.x;
-  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < threads; i += stride) body(i);
+  const int64_t first = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  for (int64_t i = first; i < threads; i += stride) body(i);
 }
 
+// Starts `threads` threads on the stream; null, or CUDA's message of what went wrong.
 template <class Body>
 const char* launch(const Body& body, int64_t threads, void* stream) {
   if (threads == 0) return nullptr;
@@ -37,7 +40,7 @@ const char* launch(const Body& body, int64_t threads, void*) {
 
 constexpr int kWarp = 32;
 
-// Threads of a warp work on one ROI: class numbers are padded to whole warps.
+// Channels padded to whole warps, so that the threads of a warp work on one ROI.
 inline int64_t padded(int64_t channels) { return (channels + kWarp - 1) / kWarp * kWarp; }
 
 }  // namespace cuda

@@ -40,12 +40,13 @@ void bandwidth() {
   const int rois = 300, bins = 441, K = 81;
   std::mt19937 random(0);
   std::uniform_real_distribution<float> unit(0, 1);
-  std::vector<float> maps(l.cells() * l.cell_channels()), boxes, of_classes(rois * K),
-      of_masks(rois * bins * 2), of_means(rois * l.depth);
+  std::vector<float> maps(l.cells() * l.cell_channels()), boxes;
+  std::vector<float> of_classes(rois * K), of_masks(rois * bins * 2);
   for (float& value : maps) value = unit(random);
   double read = 0;  // bytes that the bins of all ROIs touch
   for (int r = 0; r < rois; ++r) {
-    const float h = 32 * std::pow(600 / 32.f, unit(random)), w = 32 * std::pow(600 / 32.f, unit(random));
+    const float h = 32 * std::pow(600 / 32.f, unit(random));
+    const float w = 32 * std::pow(600 / 32.f, unit(random));
     const float y = unit(random) * (600 - h), x = unit(random) * (1000 - w);
     for (float corner : {y, x, y + h, x + w}) boxes.push_back(corner);
     for (int q = 0; q < 21; ++q) {
@@ -60,7 +61,8 @@ void bandwidth() {
   for (int i = 0; i < 128 * bins * 2; ++i) of_masks[i] = unit(random);
   std::vector<int> none(rois, 0), best(rois, -1);
   Device<float> d_maps(maps), d_boxes(boxes), gradient(maps), logits(std::vector<float>(rois * K));
-  Device<float> masks(std::vector<float>(rois * bins * 2)), d_classes(of_classes), d_masks(of_masks);
+  Device<float> masks(std::vector<float>(rois * bins * 2));
+  Device<float> d_classes(of_classes), d_masks(of_masks);
   Device<float> scratch(std::vector<float>(cuda::assemble_scratch(l, rois)));
   Device<int> index(none), labels(best), chosen(none);
   Device<int> reach(std::vector<int>(cuda::gradient_scratch(rois)));

@@ -12,15 +12,18 @@ namespace {
 
 using namespace fcis;
 
+// Inputs of all four operations; shapes as in calls.h.
 struct Case {
   Layout l;
   int rois;
-  std::vector<float> boxes;
-  std::vector<int> index, labels;
-  std::vector<double> maps;
-  std::vector<float> class_gradient, mask_gradient, mean_gradient;
+  std::vector<float> boxes;        // (R, 4)
+  std::vector<int> index, labels;  // (R,)
+  std::vector<double> maps;        // (B, H, W, k * k * D)
+  std::vector<float> class_gradient, mask_gradient, mean_gradient;  // (R, K), (R, p, p, 2), (R, D)
 };
 
+// Maps of N(0, 1) and ROIs about their size, some corners on halves of pixels, not finite or far
+// away; gradients with whole ROIs of zeros.
 Case random_case(std::mt19937* random, int k, int p, int classes, int rois) {
   auto below = [&](int n) { return int((*random)() % n); };
   auto normal = [&] { return std::normal_distribution<float>()(*random); };

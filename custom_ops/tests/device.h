@@ -37,6 +37,7 @@ class Device {
   size_t size_;
 };
 #else
+// The same without a copy to anywhere.
 template <class T>
 class Device {
  public:

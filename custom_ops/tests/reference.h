@@ -1,4 +1,4 @@
-// What the kernels should answer, bin by bin, in rational arithmetic on long integers and in double.
+// What the kernels should write: bin by bin, edges in exact long integers, sums in double.
 #pragma once
 
 #include <algorithm>
@@ -11,11 +11,14 @@ namespace {
 
 using namespace fcis;
 
+// What the kernels should write; gradients have the shape of the maps.
 struct Answers {
-  std::vector<double> logits, masks, means, assemble_gradient, average_gradient;
-  std::vector<int> chosen;
+  std::vector<double> logits, masks, means;  // (R, K), (R, p, p, 2), (R, D)
+  std::vector<double> assemble_gradient, average_gradient;
+  std::vector<int> chosen;  // (R,)
 };
 
+// The floor of a / b for b > 0.
 long floor_of(long a, long b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
 
 // Edges of bin `i` in cells, exact: start + i * max(end - start, 1/10 cell) / p.
@@ -34,6 +37,7 @@ void exact_edges(double low, double high, int i, int cells, const Layout& l, lon
   *last = std::min<long>(std::max<long>(*last, 0), cells);
 }
 
+// Every bin of every ROI by itself: its mean, then what flows back to its cells.
 Answers reference(const Case& c) {
   const Layout& l = c.l;
   const int k = l.group, p = l.pooled, K = l.depth / 2, D = l.depth;
@@ -44,6 +48,7 @@ Answers reference(const Case& c) {
   a.assemble_gradient.assign(c.maps.size(), 0.0);
   a.average_gradient.assign(c.maps.size(), 0.0);
   a.chosen = c.labels;
+  // Where channel d of the group that bin (q, b) reads stands in the maps.
   auto at = [&](int r, long y, long x, int q, int b, int d) {
     const size_t cell = (size_t(c.index[r]) * l.rows + y) * l.columns + x;
     return cell * k * k * D + ((q * k / p) * k + b * k / p) * D + d;
@@ -72,6 +77,7 @@ Answers reference(const Case& c) {
             }
             continue;
           }
+          // The class of the mask is known in the second pass.
           a.masks[mask] = bin[a.chosen[r]];
           a.masks[mask + 1] = bin[K + a.chosen[r]];
           for (long y = y0; y < y1; ++y) {
