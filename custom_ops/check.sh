@@ -9,4 +9,8 @@ if command -v nvcc >/dev/null; then
 else
   echo "skipped: CUDA kernels are not compiled, there is no nvcc"
 fi
+# The kernels for TensorFlow on a GPU need only its headers, which its package for CPUs has too.
+flags=$(python -c 'import tensorflow as tf; print(*tf.sysconfig.get_compile_flags())')
+# shellcheck disable=SC2086
+"${CXX:-g++}" -fsyntax-only -w $flags custom_ops/kernels_gpu.cc
 python custom_ops/tests/fuzz.py --calls "${CALLS:-2000}"
