@@ -25,7 +25,7 @@ def as_predicted(image: np.ndarray, config: Config) -> tuple[Tensor, Tensor, Ten
     return pixels[None], tf.cast(tf.shape(pixels)[:2], tf.float32)[None], scale[None]
 
 
-def random_network(config: Config, image: np.ndarray) -> FCIS:
+def random_network(config: Config, image: np.ndarray, *, ops: str = "auto") -> FCIS:
     """A network of random weights, scaled so that features have about unit variance on `image`.
 
     Proposals are then spread over the image, so that suppression and voting do as much work as with
@@ -34,9 +34,10 @@ def random_network(config: Config, image: np.ndarray) -> FCIS:
     Args:
         config: with `model.classes`.
         image: (H, W, 3) uint8 RGB.
+        ops: as in `FCIS`.
     """
     keras.utils.set_random_seed(config.train.seed)
-    model = FCIS.from_config(config)
+    model = FCIS(config, ops=ops)
     norms = [layer for layer in model.backbone.layers if layer.name.endswith("_bn")]
     norms = [norm for norm in norms if isinstance(norm, keras.layers.BatchNormalization)]
     if not norms:

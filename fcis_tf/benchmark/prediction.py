@@ -32,7 +32,7 @@ class Stages:
     """
 
     def __init__(self, model: FCIS, image: np.ndarray) -> None:
-        settings = model.predict_config
+        settings = model.config.predict
         pixels, size, scale = as_predicted(image, model.config)
         info = ImageInfo(size, scale, tf.constant([image.shape[:2]], tf.int32))
         limits = tf.cast(info.original_size, tf.float32)

@@ -6,6 +6,7 @@ is a network of two basic blocks a stage for CPUs and for training from scratch.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -19,6 +20,7 @@ SMALL_WIDTHS = (24, 48, 96, 144)
 FROZEN = 2  # stages that the paper does not train
 
 
+@keras.saving.register_keras_serializable("fcis_tf")
 class GroupNorm(layers.Layer):
     """Group normalisation whose variance is the mean squared distance from the mean, in float32.
 
@@ -35,6 +37,9 @@ class GroupNorm(layers.Layer):
             raise ValueError(f"{self.name}: {width} channels do not divide into {self.groups}")
         self.gamma = self.add_weight(shape=(width,), initializer="ones", name="gamma")
         self.beta = self.add_weight(shape=(width,), initializer="zeros", name="beta")
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "groups": self.groups, "epsilon": self.epsilon}
 
     def call(self, x: Tensor) -> Tensor:
         dtype, width = x.dtype, x.shape[-1]
@@ -53,6 +58,7 @@ class GroupNorm(layers.Layer):
         return tf.repeat(mean, size, axis=1)
 
 
+@keras.saving.register_keras_serializable("fcis_tf")
 class FrozenBatchNorm(layers.BatchNormalization):
     """Batch normalisation with fixed statistics also in training; gamma and beta can learn."""
 
@@ -61,6 +67,7 @@ class FrozenBatchNorm(layers.BatchNormalization):
         return super().call(x, training=False, mask=mask)
 
 
+@keras.saving.register_keras_serializable("fcis_tf")
 class CeilMaxPool(layers.Layer):
     """3 x 3 max pooling with stride 2, no padding, last window cut at the border (spec 1.2)."""
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from fcis_tf.allocator import keep_freed_memory
-from fcis_tf.config import Config, ModelConfig, PredictConfig, ProposalConfig
+from fcis_tf.config import Config
 from fcis_tf.errors import FcisError
 from fcis_tf.geometry import boxes as box_ops
 from fcis_tf.geometry.anchors import cell_anchors, grid_anchors
@@ -24,33 +24,46 @@ from fcis_tf.structures import Heads, Maps, Proposals, Tensor
 BOX_STD = np.array([0.2, 0.2, 0.5, 0.5], np.float32)
 
 
+@keras.saving.register_keras_serializable("fcis_tf")
 class FCIS(keras.Model):
     """The network, and the steps from its maps to detections.
 
+    An ordinary Keras model: ``model.save("x.keras")`` and ``keras.saving.load_model`` give the same
+    network back,.
+
     Args:
-        model: what to build; `classes` must be a number here.
-        proposals: how ROIs are proposed.
-        predict: how detections are made.
-        precision: float32, bfloat16 or float16 for the convolutions; everything per ROI is float32.
+        config: the whole configuration; `model.classes` must be a number here. A dictionary of its
+            sections is validated first.
+        precision: float32, bfloat16 or float16 for the convolutions; by default that of training.
+            Everything per ROI is float32.
         ops: "auto", "custom" or "stock" operations for what ROIs read, as `ops.ps_assemble`.
+        folded: without batch normalisation and with biases instead, as `fold` makes it.
+        **options: `name` and `trainable` of a Keras model.
+
+    Raises:
+        FcisError: `model.classes` is not set.
     """
 
     def __init__(
         self,
-        model: ModelConfig,
-        proposals: ProposalConfig,
-        predict: PredictConfig,
+        config: Config | dict[str, Any],
         *,
-        precision: str = "float32",
+        precision: str | None = None,
         ops: str = "auto",
+        folded: bool = False,
         **options: Any,
     ) -> None:
         keep_freed_memory()  # every verb and every test that computes anything passes here
+        config = Config.model_validate(config)
+        precision = precision or config.train.precision
         dtype = "float32" if precision == "float32" else f"mixed_{precision}"
         super().__init__(dtype=dtype, **options)
+        model = config.model
         if model.classes is None:
             raise FcisError("model.classes: expected a number of foreground classes, found null")
-        self.precision = precision
+        # Proposals, suppression and the custom operation have no XLA kernels.
+        self.supports_jit = False
+        self.config, self.precision, self.folded = config, precision, folded
         self.stride, self.classes = model.output_stride, model.classes
         self.geometry: dict[str, Any] = {
             "impl": ops,
@@ -58,11 +71,12 @@ class FCIS(keras.Model):
             "pooled_size": model.pooled_size,
             "stride": model.output_stride,
         }
-        self.score_map_kind = model.score_maps
-        self.proposal_config, self.predict_config = proposals, predict
         self.cell_anchors = cell_anchors(model.anchor_sizes, model.anchor_ratios, self.stride)
         self.backbone = build_backbone(
-            model.backbone, norm=model.norm, output_stride=model.output_stride, dtype=dtype
+            model.backbone,
+            norm="folded" if folded else model.norm,
+            output_stride=model.output_stride,
+            dtype=dtype,
         )
         self.rpn_head = RpnHead(
             len(self.cell_anchors), channels=model.rpn_channels, init=model.head_init, dtype=dtype
@@ -74,35 +88,38 @@ class FCIS(keras.Model):
             init=model.head_init,
             dtype=dtype,
         )
+        if config.train.freeze is not None and not folded:
+            freeze(self.backbone, config.train.freeze)
+        self(tf.zeros([1, 64, 64, 3]))  # makes all weights
 
     @classmethod
-    def from_config(
-        cls, config: Config | dict[str, Any], *, precision: str | None = None, ops: str = "auto"
-    ) -> "FCIS":
-        """Build the network and its weights; `precision`, by default that of training, and `ops`
-        as above.
+    def from_config(cls, config: Config | dict[str, Any], **options: Any) -> "FCIS":
+        """A network of a `Config`, or of the dictionary that `get_config` returns.
+
+        Args:
+            config: either.
+            **options: keyword arguments of `FCIS`.
 
         Raises:
             FcisError: `model.classes` is not set.
         """
-        if isinstance(config, dict):
-            config = Config.model_validate(config)
-        network = cls(
-            config.model,
-            config.proposals,
-            config.predict,
-            precision=precision or config.train.precision,
-            ops=ops,
-        )
-        network.config = config
-        if config.train.freeze is not None:
-            freeze(network.backbone, config.train.freeze)
-        network.build_maps()
-        return network
+        if isinstance(config, dict) and "config" in config:
+            return cls(**config, **options)
+        return cls(config, **options)
 
-    def build_maps(self) -> None:
-        """Make all weights."""
-        self(tf.zeros([1, 64, 64, 3]))
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor, in types that JSON holds."""
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "precision": self.precision,
+            "ops": self.geometry["impl"],
+            "folded": self.folded,
+            "name": self.name,
+            "trainable": self.trainable,
+        }
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Nothing is left to do when Keras loads a model: the constructor makes the weights."""
 
     def call(self, image: Tensor, training: bool = False) -> Maps:
         """Image (B, H, W, 3), RGB less the channel means -> all maps of the network."""
@@ -117,7 +134,7 @@ class FCIS(keras.Model):
 
     def propose(self, maps: Maps, image_size: Tensor, *, training: bool = False) -> Proposals:
         """ROIs (B, N, 4) in network pixels; N differs between training and prediction."""
-        settings = self.proposal_config
+        settings = self.config.proposals
         return propose(
             maps.rpn,
             self.anchors(maps),
@@ -131,7 +148,7 @@ class FCIS(keras.Model):
 
     def score_rois(self, maps: Maps, rois: Tensor, labels: Tensor | None = None) -> Heads:
         """What the maps say of rois (B, N, 4); masks are of class `labels` or the best one."""
-        kind = self.score_map_kind
+        kind = self.config.model.score_maps
         return read_heads(maps, rois, labels, score_maps=kind, **self.geometry)
 
     def refine(self, rois: Tensor, heads: Heads, image_size: Tensor) -> Tensor:

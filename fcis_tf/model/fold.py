@@ -19,19 +19,9 @@ def fold(model: FCIS) -> FCIS:
     Returns:
         A network for inference, with the configuration of `model`.
     """
-    config = model.config
-    if config.model.norm == "group":
+    if model.folded or model.config.model.norm == "group":
         return model
-    settings = config.model.model_copy(update={"norm": "folded"})
-    folded = FCIS(
-        settings,
-        config.proposals,
-        config.predict,
-        precision=model.precision,
-        ops=model.geometry["impl"],
-    )
-    folded.build_maps()
-    folded.config = config
+    folded = FCIS(model.config, precision=model.precision, ops=model.geometry["impl"], folded=True)
     for layer in folded.backbone.layers:
         if not isinstance(layer, layers.Conv2D):
             continue

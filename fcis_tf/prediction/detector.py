@@ -36,7 +36,8 @@ class Detector:
                 "ensemble: expected networks of the same model.classes and model.pooled_size, "
                 f"found {kinds}"
             )
-        self.settings, self.proposals = members[0].predict_config, members[0].proposal_config
+        first = members[0].config
+        self.settings, self.proposals = first.predict, first.proposals
         self.views = views(flip=self.settings.flip, turn=self.settings.turn)
 
     def compute_maps(self, image: Tensor, image_size: Tensor) -> list[Maps]:

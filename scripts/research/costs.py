@@ -33,8 +33,7 @@ def main() -> None:
     options = parser.parse_args()
     config = load_config(options.config, ["model.classes=80"])
     image = noise(600, 1000)
-    model = fold(random_network(config, image))
-    model.geometry["impl"] = "stock"
+    model = fold(random_network(config, image, ops="stock"))
     served = Served(model, config, Labels.known(80).ids, max_pixels=25_000_000, upright=True)
     files = tf.constant([tf.io.encode_jpeg(image, quality=95).numpy()] * options.batch)
     pixels = as_predicted(image, config)[0]

@@ -71,7 +71,7 @@ def test_variants_differ_in_speed_only():
     configured = found[prediction.CONFIGURED]
     np.testing.assert_allclose(found["stock operations"].boxes, configured.boxes, atol=1e-3)
     assert made["bfloat16"].model.precision == "bfloat16"
-    assert made["3 ROIs"].model.proposal_config.predict_count == 3
+    assert made["3 ROIs"].model.config.proposals.predict_count == 3
 
 
 def test_a_residual_network_of_random_weights_fills_all_proposals():
