@@ -10,6 +10,7 @@ import tensorflow as tf
 from fcis_tf.config import TrainConfig
 from fcis_tf.model.fcis import BOX_STD, FCIS
 from fcis_tf.structures import AnchorTargets, Maps, Proposals, RoiTargets, Tensor
+from fcis_tf.training.average import MovingAverage
 from fcis_tf.training.loss_scale import LossScale
 from fcis_tf.training.losses import keep_hardest, roi_losses, rpn_losses
 from fcis_tf.training.targets import anchor_targets, roi_targets
@@ -45,9 +46,18 @@ def compute_targets(
     return anchors, rois
 
 
-def compute_losses(model: FCIS, batch: dict[str, Tensor], train: TrainConfig) -> dict[str, Tensor]:
-    """The five losses of a batch, each a sum over its images; see losses.py for their names."""
-    maps = model(batch["image"], training=True)
+def compute_losses(
+    model: FCIS, batch: dict[str, Tensor], train: TrainConfig, *, training: bool = True
+) -> dict[str, Tensor]:
+    """The five losses of a batch, each a sum over its images; see losses.py for their names.
+
+    Args:
+        model: the network.
+        batch: see structures.py.
+        train: settings.
+        training: whether batch normalisation uses the statistics of the batch.
+    """
+    maps = model(batch["image"], training=training)
     proposals = model.propose(maps, batch["image_size"], training=True)
     anchors, rois = compute_targets(model, maps, proposals, batch, train)
     heads = model.score_rois(maps, rois.rois, rois.labels)
@@ -83,7 +93,8 @@ class TrainStep:
         self.model, self.optimizer, self.strategy, self.train = model, optimizer, strategy, train
         with strategy.scope():
             optimizer.build(model.trainable_variables)
-            self.average = [tf.Variable(v.value) for v in self._averaged()]
+            averaged = model.trainable_variables if train.ema else []
+            self.moving_average = MovingAverage(averaged, train.ema)
             self.loss_scale = LossScale() if train.precision == "float16" else None
             self.sums = [
                 tf.Variable(
@@ -121,19 +132,13 @@ class TrainStep:
         return {
             "model": self.model,
             "optimizer": self.optimizer,
-            "average": self.average,
+            "average": self.moving_average.values,
             "loss_scale": scale,
         }
 
     def swap_average(self) -> None:
         """Exchange the weights with their moving average; a second call exchanges them back."""
-        for variable, average in zip(self._averaged(), self.average, strict=True):
-            current = variable.numpy()
-            variable.assign(average.numpy())
-            average.assign(current)
-
-    def _averaged(self) -> list[Any]:
-        return self.model.trainable_variables if self.train.ema else []
+        self.moving_average.swap()
 
     def _accumulated(self) -> list[Any]:
         """Shapes of what is summed from batch to batch: all gradients."""
@@ -236,17 +241,24 @@ class TrainStep:
     def _update(self, gradients: list[Tensor], norms: Tensor, images: Tensor) -> None:
         """Move the weights, and their average after them."""
 
-        def replica(gradients: list[Tensor], norm: Tensor) -> None:
-            if self.train.clip_norm:
-                # The norm of the sum: clipping each replica's part would give another update on
-                # two devices than on one.
-                most = self.train.clip_norm * images
-                gradients, _ = tf.clip_by_global_norm(gradients, most, use_norm=norm)
-            self.optimizer.apply(gradients, self.model.trainable_variables)
+        if self.train.clip_norm:
+            most = self.train.clip_norm * images
 
-        self.strategy.run(replica, (gradients, norms))
-        if self.train.ema:
-            step = tf.cast(self.optimizer.iterations.value, tf.float32)
-            keep = tf.minimum(self.train.ema, (1.0 + step) / (10.0 + step))
-            for average, variable in zip(self.average, self._averaged(), strict=True):
-                average.assign(keep * average + (1.0 - keep) * variable.value)
+            # The norm of the sum: clipping each replica's part would give another update on two
+            # devices than on one.
+            def clip(gradients: list[Tensor], norm: Tensor) -> list[Tensor]:
+                return tf.clip_by_global_norm(gradients, most, use_norm=norm)[0]
+
+            gradients = self.strategy.run(clip, (gradients, norms))
+        # `optimizer.apply` would sum over the replicas once more; `update_step` is what it calls
+        # after that, for every replica's copy of a variable.
+        rate = self.optimizer.learning_rate
+        for variable, gradient in zip(self.model.trainable_variables, gradients, strict=True):
+            self.strategy.extended.update(
+                variable.value,
+                lambda copy, own, rate: self.optimizer.update_step(own, copy, rate),
+                args=(gradient, rate),
+                group=False,
+            )
+        self.optimizer.iterations.assign_add(1)
+        self.moving_average.follow(self.optimizer.iterations.value)

@@ -1,10 +1,12 @@
+import json
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from fcis_tf.config import TrainConfig
-from fcis_tf.training.optimizer import Schedule, SgdL2, build_optimizer
+from fcis_tf.training.optimizer import SgdL2, build_optimizer, build_schedule
 
 
 def variables():
@@ -41,34 +43,61 @@ def test_decay_goes_through_the_momentum():
     np.testing.assert_array_equal(bias.numpy(), 2.0)
 
 
-def schedule(kind, **changes):
-    options = {
-        "kind": kind,
-        "drops": (0.5, 0.75),
-        "drop_factor": 0.1,
-        "warmup_steps": 10,
-        "warmup_factor": 0.2,
-    }
-    return Schedule(2.0, 100, **{**options, **changes})
+def rate_of(train, step):
+    """Of the formula, in float64."""
+    rate, warming = train.learning_rate, step < train.warmup_steps
+    if train.schedule == "steps":
+        if warming:
+            return rate * train.warmup_factor
+        passed = sum(step >= int(fraction * train.steps) for fraction in train.drops)
+        return rate * train.drop_factor**passed
+    if warming:
+        risen = step / train.warmup_steps
+        return rate * (train.warmup_factor + (1 - train.warmup_factor) * risen)
+    done = (step - train.warmup_steps) / max(train.steps - train.warmup_steps, 1)
+    return rate * 0.5 * (1 + np.cos(np.pi * np.clip(done, 0, 1)))
 
 
+@pytest.mark.parametrize("kind", ["steps", "cosine"])
 @pytest.mark.parametrize(
-    ("step", "rate"), [(0, 0.4), (9, 0.4), (10, 2.0), (49, 2.0), (50, 0.2), (75, 0.02), (99, 0.02)]
+    "changes",
+    [
+        {},
+        {"warmup_steps": 0},
+        {"drops": ()},
+        {"drops": (), "warmup_steps": 0},
+        {"drops": (0.05, 0.5, 0.5), "warmup_steps": 20},
+        {"drops": (0.0, 0.5), "warmup_factor": 0.0},
+        {"warmup_steps": 200},
+    ],
 )
-def test_steps_schedule(step, rate):
-    np.testing.assert_allclose(schedule("steps")(step), rate, rtol=1e-6)
+def test_every_step_has_the_rate_of_the_formula(kind, changes):
+    values = {"drops": (0.5, 0.75), "warmup_steps": 10, "warmup_factor": 0.2, **changes}
+    train = TrainConfig(steps=100, learning_rate=2e-3, schedule=kind, **values)
+    schedule = build_schedule(train)
+    again = keras.optimizers.schedules.deserialize(
+        json.loads(json.dumps(keras.optimizers.schedules.serialize(schedule)))
+    )
+    for step in range(220):
+        number = tf.constant(step, tf.int64)
+        expected = rate_of(train, step)
+        np.testing.assert_allclose(schedule(number), expected, rtol=1e-6, atol=1e-6 * 2e-3)
+        assert float(again(number)) == float(schedule(number))
 
 
-@pytest.mark.parametrize(
-    ("step", "rate"), [(0, 0.4), (5, 1.2), (10, 2.0), (55, 1.0), (100, 0.0), (200, 0.0)]
-)
-def test_cosine_schedule(step, rate):
-    np.testing.assert_allclose(schedule("cosine")(step), rate, atol=1e-6)
-
-
-def test_schedules_without_drops_or_warm_up():
-    assert float(schedule("steps", drops=(), warmup_steps=0)(0)) == 2.0
-    assert float(schedule("cosine", warmup_steps=0)(0)) == 2.0
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_an_optimizer_is_saved_with_its_schedule_and_decay(kind):
+    optimizer = build_optimizer(TrainConfig(optimizer=kind, momentum=0.7, weight_decay=0.03))
+    content = json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
+    other = keras.optimizers.deserialize(content)
+    assert type(other) is type(optimizer) and other.get_config() == optimizer.get_config()
+    moved = []
+    for one in (optimizer, other):
+        weights = variables()
+        for _ in range(3):
+            one.apply([tf.ones(v.shape) for v in weights], weights)
+        moved.append([float(np.squeeze(w.numpy())) for w in weights])
+    assert moved[0] == moved[1] and moved[0][0] != 2.0
 
 
 def test_adam_leaves_biases_undecayed():

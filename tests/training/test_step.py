@@ -59,7 +59,11 @@ def run(strategy, changes, steps, batch=4):
 def variables(step):
     """All that an update changes."""
     own = [v.value for v in (*step.model.weights, *step.optimizer.variables)]
-    return [*own, *step.average, *(step.loss_scale.variables if step.loss_scale else [])]
+    return [
+        *own,
+        *step.moving_average.values,
+        *(step.loss_scale.variables if step.loss_scale else []),
+    ]
 
 
 def two_devices():
@@ -95,7 +99,9 @@ def test_four_images_make_one_update_however_they_are_spread(changes, ways):
                 np.testing.assert_allclose(a[term], b[term], rtol=rtol, atol=1e-6, err_msg=name)
         for a, b in zip(together[1], other[1], strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5, err_msg=name)
-        for a, b in zip(together[2].average, other[2].average, strict=True):
+        for a, b in zip(
+            together[2].moving_average.values, other[2].moving_average.values, strict=True
+        ):
             np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5, err_msg=name)
 
 
