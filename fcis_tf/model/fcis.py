@@ -17,6 +17,7 @@ from fcis_tf.geometry import boxes as box_ops
 from fcis_tf.geometry.anchors import cell_anchors, grid_anchors
 from fcis_tf.model.backbone import build_backbone, freeze
 from fcis_tf.model.heads import ScoreMaps, read_heads
+from fcis_tf.model.keras_training import KerasTraining
 from fcis_tf.model.rpn import RpnHead, propose
 from fcis_tf.structures import Heads, Maps, Proposals, Tensor
 
@@ -25,11 +26,11 @@ BOX_STD = np.array([0.2, 0.2, 0.5, 0.5], np.float32)
 
 
 @keras.saving.register_keras_serializable("fcis_tf")
-class FCIS(keras.Model):
+class FCIS(KerasTraining):
     """The network, and the steps from its maps to detections.
 
     An ordinary Keras model: ``model.save("x.keras")`` and ``keras.saving.load_model`` give the same
-    network back,.
+    network back, and ``compile`` and ``fit`` train it (docs/keras.md).
 
     Args:
         config: the whole configuration; `model.classes` must be a number here. A dictionary of its
