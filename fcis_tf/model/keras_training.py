@@ -56,7 +56,7 @@ class KerasTraining(keras.Model):
         """
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise FcisError(f"compile: expected a Keras optimizer, found {optimizer!r}: {COMPILE}")
-        if not callable(getattr(loss, "check", None)):
+        if loss is None or not callable(getattr(loss, "check", None)):
             raise FcisError(f"compile: expected fcis_tf.Losses as loss, found {loss!r}: {COMPILE}")
         if self.dtype_policy.name == "mixed_float16":
             raise FcisError(
@@ -81,7 +81,7 @@ class KerasTraining(keras.Model):
             steps_per_execution=steps_per_execution,
             jit_compile=False,
         )
-        self.loss = loss
+        self.loss: StepLoss = loss
         with strategy.scope():
             self.means = {name: keras.metrics.Mean(name) for name in ("loss", *loss.names)}
 

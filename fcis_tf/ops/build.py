@@ -101,7 +101,11 @@ def build() -> Path:
         libraries = tf.sysconfig.get_link_flags()
         if nvcc:
             cuda = [nvcc, "-optf", str(folder / "cuda" / "nvcc_options.txt"), "-c"]
-            units |= {"kernels_gpu.cc": to_object, "cuda/forward.cu": cuda, "cuda/backward.cu": cuda}
+            units |= {
+                "kernels_gpu.cc": to_object,
+                "cuda/forward.cu": cuda,
+                "cuda/backward.cu": cuda,
+            }
             runtime = Path(nvcc).resolve().parents[1] / "lib64"
             libraries += [f"-L{runtime}", "-lcudart_static", "-lrt", "-ldl"]
         objects = [str(Path(work.name) / f"{unit.replace('/', '_')}.o") for unit in units]
@@ -121,7 +125,9 @@ def _run(commands: list[list[str]], target: Path) -> None:
     """Run all commands at the same time; the first that fails is reported."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(
-            pool.map(lambda command: subprocess.run(command, capture_output=True, text=True), commands)
+            pool.map(
+                lambda command: subprocess.run(command, capture_output=True, text=True), commands
+            )
         )
     for command, done in zip(commands, results, strict=True):
         if done.returncode:

@@ -108,6 +108,7 @@ class Predictor:
     def _tiled(self, image: np.ndarray) -> Instances:
         """Every window at the scale that a full one has."""
         side, data = self.config.predict.tile, self.config.data
+        assert side is not None
         factor = float(validation_factor([side, side], data))
         data = data.model_copy(update={"validation_factor": factor})
         overlap = self.config.predict.tile_overlap

@@ -32,7 +32,8 @@ class CocoMetrics(keras.callbacks.Callback):
         super().__init__()
         if not config.data.validation:
             raise FcisError("data.validation: no validation records configured; set it to a folder")
-        self.config, self.every = config, every
+        self.records: str = config.data.validation
+        self.limit, self.every = config.train.evaluate_images, every
         self.labels = labels_of(config)
         self.predictor: Predictor | None = None
 
@@ -41,13 +42,8 @@ class CocoMetrics(keras.callbacks.Callback):
         if (epoch + 1) % self.every:
             return
         if self.predictor is None or self.predictor.model is not self.model:
-            self.predictor = Predictor(self.model)
-        metrics, _ = evaluate_model(
-            self.predictor,
-            self.config.data.validation,
-            self.labels,
-            limit=self.config.train.evaluate_images,
-        )
+            self.predictor = Predictor(self.model, labels=self.labels)
+        metrics, _ = evaluate_model(self.predictor, self.records, limit=self.limit)
         if logs is not None:
             logs["val_mask_AP"] = metrics.mask["AP"]
             logs["val_mask_AP50"] = metrics.mask["AP50"]

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from fcis_tf.config import Config, TrainConfig
-from fcis_tf.data.pipeline import augmentation, evaluation_dataset, training_dataset
+from fcis_tf.data.pipeline import evaluation_dataset, training_dataset
 from fcis_tf.data.records import load_labels
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
@@ -43,7 +43,7 @@ class Losses:
         Raises:
             FcisError: a setting of the update that `fit` would ignore.
         """
-        unknown = {"accumulate": 1, "clip_norm": None}
+        unknown: dict[str, float | None] = {"accumulate": 1, "clip_norm": None}
         if not getattr(model, "averaged", False):
             unknown["ema"] = 0.0
         for name, without in unknown.items():
@@ -86,10 +86,10 @@ def training_data(config: Config, batch_size: int | None = None) -> tf.data.Data
     devices = tf.distribute.get_strategy().num_replicas_in_sync
     return training_dataset(
         config.data.train,
-        labels=labels_of(config),
+        labels_of(config),
+        config.data,
         batch_size=batch_size or config.train.batch_size * devices,
         seed=config.train.seed,
-        **augmentation(config.data),
     ).map(_needed, tf.data.AUTOTUNE)
 
 
@@ -109,14 +109,9 @@ def validation_data(config: Config, batch_size: int | None = None) -> tf.data.Da
     devices = tf.distribute.get_strategy().num_replicas_in_sync
     return evaluation_dataset(
         data.validation,
-        labels=labels_of(config),
-        short_side=data.validation_short_side,
-        long_side=data.validation_long_side,
-        factor=data.validation_factor,
-        mask_size=data.mask_size,
-        max_instances=data.max_instances,
+        labels_of(config),
+        data,
         batch_size=batch_size or config.train.batch_size * devices,
-        resize=data.resize,
     ).map(_needed, tf.data.AUTOTUNE)
 
 
@@ -125,7 +120,10 @@ def labels_of(config: Config) -> Labels:
     data = config.data
     if data.labels:
         return Labels.load(data.labels)
-    return load_labels(data.train or data.validation)
+    records = data.train or data.validation
+    if not records:
+        raise FcisError("data.labels: no classes; set it, data.train or data.validation")
+    return load_labels(records)
 
 
 def _needed(batch: dict[str, Tensor]) -> dict[str, Tensor]:
