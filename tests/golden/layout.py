@@ -1,4 +1,4 @@
-"""From the released conventions of reference.py to the package's, by explicit index."""
+"""From the released conventions of `reference` to the package's, by explicit index."""
 
 import numpy as np
 
