@@ -1,6 +1,8 @@
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Several processes test at once, and none may take all memory of a GPU.
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 import keras
 import numpy as np
@@ -19,9 +21,20 @@ def pytest_configure(config):
     tf.config.set_logical_device_configuration(processor, [device, device])
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that no worker is left with a long one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def seed():
     keras.utils.set_random_seed(0)
+
+
+def remember(config, stage, difference):
+    differences = config.stash.setdefault(DIFFERENCES, {})
+    differences[stage] = max(differences.get(stage, 0.0), difference)
 
 
 @pytest.fixture
@@ -33,8 +46,7 @@ def close(request):
         assert found.shape == expected.shape
         largest = np.abs(expected).max(initial=1e-12)
         difference = float(np.abs(found - expected).max(initial=0.0) / largest)
-        differences = request.config.stash.setdefault(DIFFERENCES, {})
-        differences[stage] = max(differences.get(stage, 0.0), difference)
+        remember(request.config, stage, difference)
         assert difference <= TOLERANCE, f"{stage}: {difference:.1e} of {largest:.3g}"
 
     return compare
@@ -43,6 +55,18 @@ def close(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """A worker of pytest-xdist has ended: keep its differences."""
+    for stage, difference in getattr(node, "workeroutput", {}).get("differences", {}).items():
+        remember(node.config, stage, difference)
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["differences"] = session.config.stash.get(DIFFERENCES, {})
 
 
 def pytest_terminal_summary(terminalreporter, config):

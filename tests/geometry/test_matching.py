@@ -33,7 +33,8 @@ def test_subsample_takes_that_many_candidates_and_no_other(rng):
 
 def test_subsample_is_uniform():
     candidates = tf.ones([4000, 8], tf.bool)
-    keys = random_keys(tf.stack([tf.range(4000), tf.zeros([4000], tf.int32)], 1), 8, 1)
+    seeds = tf.stack([tf.range(4000), tf.zeros([4000], tf.int32)], 1)
+    keys = tf.function(random_keys)(seeds, 8, 1)
     chosen = subsample(candidates, tf.fill([4000], 2), 2, keys).numpy()
     # 1000 expected a column; 5 standard deviations of a binomial are 137.
     assert np.abs(chosen.sum(0) - 1000).max() < 137

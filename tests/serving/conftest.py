@@ -15,6 +15,7 @@ from fcis_tf.model.fcis import FCIS
 from fcis_tf.serving.export.export import export
 from fcis_tf.weights.weight_files import BEST, save_weights
 from tests import fixtures
+from tests.shared import make_once
 from tests.training.test_loop import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -30,9 +31,7 @@ class Exported(NamedTuple):
     files: list[bytes]
 
 
-@pytest.fixture(scope="session")
-def exported(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("export")
+def export_a_run(folder):
     run = folder / "run"
     run.mkdir()
     small = ("data.validation_short_side=64", "data.validation_long_side=64")
@@ -45,13 +44,18 @@ def exported(tmp_path_factory):
     Labels(tuple(fixtures.NAMES), tuple(fixtures.NAMES.values())).save(run / "labels.json")
     save_weights(FCIS.from_config(config), run / BEST)
     (run / "metrics.json").write_text('{"step": 7, "mask": {"AP": 0.25}, "box": {"AP": 0.5}}')
-    out = folder / "model" / "1"
-    export(run, out, max_pixels=20_000)
+    export(run, folder / "model" / "1", max_pixels=20_000)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    folder = make_once(tmp_path_factory, "export", export_a_run)
     rng = np.random.default_rng(0)
     images = [
         rng.integers(0, 256, (*s, 3), dtype=np.uint8) for s in ((70, 90), (100, 60), (80, 80))
     ]
-    return Exported(out, run, images, [fixtures.encode_image(image) for image in images])
+    files = [fixtures.encode_image(image) for image in images]
+    return Exported(folder / "model" / "1", folder / "run", images, files)
 
 
 @pytest.fixture(scope="session")
