@@ -105,7 +105,9 @@ class TrainConfig(Section):
     warmup_factor: Fraction = 0.1
     clip_norm: float | None = None  # of the whole gradient, after it is summed over devices
     ema: Fraction = 0.0  # decay of the weight average that is evaluated and exported; 0 is none
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # float16 scales its loss
+    # Of convolutions. auto: bfloat16 where the device is fast at it, else float32. float16 scales
+    # its loss.
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     sampling: Literal["ohem", "random"] = "ohem"
     roi_batch: Positive = 128  # ROIs with a loss per image
     roi_foreground: Fraction = 0.25  # most of them that may be foreground (random sampling)
@@ -135,7 +137,7 @@ class PredictConfig(Section):
 
     batch_size: Positive = 1
     # Of convolutions; null as in training.
-    precision: Literal["float32", "bfloat16", "float16"] | None = None
+    precision: Literal["auto", "float32", "bfloat16", "float16"] | None = None
     flip: bool = False  # average with the mirror image (paper section 4.2)
     turn: bool = False  # average all eight ways to lay the image down
     # Sizes of the image relative to the validation size. The paper's six shorter sides over 600 are

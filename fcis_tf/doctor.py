@@ -6,7 +6,6 @@ import shutil
 import sys
 from collections.abc import Callable
 from importlib import import_module, metadata
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -22,6 +21,7 @@ FAST = (
     "avx512_bf16",
     "amx_bf16",
     "asimd",
+    "bf16",
     "sve",
 )  # what oneDNN looks for
 TENSORFLOWS = ("tensorflow", "tensorflow-cpu")
@@ -53,6 +53,7 @@ def _checks() -> dict[str, Callable[[], tuple[str, str]]]:
         "machine": _machine,
         "allocator": lambda: ("ok", keep_freed_memory()),
         "devices": _devices,
+        "precision": _precision,
         "arithmetic": _arithmetic,
         "assembly": _assembly,
         "custom ops": _custom_assembly,
@@ -108,10 +109,11 @@ def _keras() -> tuple[str, str]:
 
 
 def _processor() -> tuple[str, str]:
-    information = Path("/proc/cpuinfo")
-    if not information.exists():  # not Linux
+    from fcis_tf.model.precision import processor_flags
+
+    known = processor_flags()
+    if not known:  # not Linux
         return "ok", platform.processor() or platform.machine()
-    known = set(information.read_text().split())
     found = [flag for flag in FAST if flag in known]
     return "ok", f"{platform.machine()}; vector instructions: {', '.join(found) or 'none known'}"
 
@@ -136,6 +138,12 @@ def _devices() -> tuple[str, str]:
         return "ok", "training runs on the CPU (no GPU visible to TensorFlow)"
     names = [tf.config.experimental.get_device_details(g).get("device_name", "GPU") for g in gpus]
     return "ok", f"training runs on {len(gpus)} GPUs: {', '.join(names)}"
+
+
+def _precision() -> tuple[str, str]:
+    from fcis_tf.model.precision import describe_precision
+
+    return "ok", describe_precision("auto")
 
 
 def _arithmetic() -> tuple[str, str]:

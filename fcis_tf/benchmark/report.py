@@ -30,6 +30,7 @@ from fcis_tf.config import Config
 from fcis_tf.errors import FcisError
 from fcis_tf.files import write_json
 from fcis_tf.model.fcis import FCIS
+from fcis_tf.model.precision import resolve_precision
 from fcis_tf.ops.library import load, use_custom
 from fcis_tf.progress import Progress
 
@@ -118,7 +119,7 @@ def describe_setting(config: Config, height: int, width: int, rounds: int) -> di
     """Network, image and number of rounds."""
     return {
         "network": f"{config.model.backbone}, stride {config.model.output_stride}, "
-        f"{config.model.classes} classes, {config.predict.precision or config.train.precision}",
+        f"{config.model.classes} classes, " + resolve_precision(config.train.precision),
         "image": f"{height} x {width}, {config.proposals.predict_count} proposals, "
         f"{config.predict.iterations} passes, voting {config.predict.voting}",
         "rounds": f"{rounds}, everything in turn; median and quartiles",

@@ -35,7 +35,7 @@ class FCIS(KerasTraining):
     Args:
         config: the whole configuration; `model.classes` must be a number here. A dictionary of its
             sections is validated first.
-        precision: float32, bfloat16 or float16 for the convolutions; by default that of training.
+        precision: of the convolutions, as `resolve_precision`; by default that of training.
             Everything per ROI is float32.
         ops: "auto", "custom" or "stock" operations for what ROIs read, as `ops.ps_assemble`.
         folded: without batch normalisation and with biases instead, as `fold` makes it.

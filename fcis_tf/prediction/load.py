@@ -8,6 +8,7 @@ from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.fold import fold
+from fcis_tf.model.precision import warn_of_slow_precision
 from fcis_tf.prediction.predictor import Predictor
 from fcis_tf.weights.weight_files import load_weights
 
@@ -33,7 +34,10 @@ def load_run(
         raise FcisError(
             f"{run}: model.classes is {config.model.classes}, labels.json has {len(labels)}"
         )
-    model = FCIS.from_config(config, precision=config.predict.precision, ops=ops)
+    section = "predict" if config.predict.precision else "train"
+    precision = config.predict.precision or config.train.precision
+    warn_of_slow_precision(f"{section}.precision", precision)
+    model = FCIS.from_config(config, precision=precision, ops=ops)
     load_weights(model, weights or run)
     return config, labels, model
 

@@ -16,6 +16,7 @@ from fcis_tf.data.records import load_labels, read_records
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 from fcis_tf.model.fcis import FCIS
+from fcis_tf.model.precision import warn_of_slow_precision
 from fcis_tf.training.checkpoints import Checkpoints, State, checkpoint_numbers
 from fcis_tf.training.distributed.hosts import Hosts
 from fcis_tf.training.distributed.strategy import choose_strategy, fix_randomness
@@ -135,6 +136,7 @@ def _train(
     journal.configuration(config)
     if hosts.chief:
         print(banner(config, labels, model, strategy, start), flush=True)
+        warn_of_slow_precision("train.precision", settings.precision)
 
     with journal, checkpoints.saved_on(Stopped), StopRequest() as stop:
         # One of several hosts does not leave without the others.

@@ -10,6 +10,7 @@ import tensorflow as tf
 from fcis_tf.config import Config
 from fcis_tf.labels import Labels
 from fcis_tf.model.fcis import FCIS
+from fcis_tf.model.precision import describe_precision
 
 SHOWN = 8  # class names
 
@@ -41,7 +42,8 @@ def banner(
     rows = {
         "model": f"{config.model.backbone}, stride {config.model.output_stride}, "
         f"{_millions(model.trainable_weights)} weights trained, "
-        f"{_millions(model.non_trainable_weights)} frozen, {train.precision}",
+        f"{_millions(model.non_trainable_weights)} frozen",
+        "compute": describe_precision(train.precision),
         "data": _size(config.data.train),
         "checked": _size(config.data.validation) if config.data.validation else "not evaluated",
         "classes": f"{len(labels)}: {names}",

@@ -11,6 +11,7 @@ from fcis_tf import __version__
 from fcis_tf.config import Config
 from fcis_tf.files import write_whole
 from fcis_tf.labels import Labels
+from fcis_tf.model.precision import resolve_precision
 from fcis_tf.serving.client.messages import PredictionLog, predict_request
 
 EXTRA = "assets.extra"
@@ -49,7 +50,7 @@ def describe(config: Config, *, max_pixels: int, upright: bool) -> dict[str, Any
     return {
         "software": f"fcis_tf {__version__}, TensorFlow {tf.__version__}",
         "backbone": config.model.backbone,
-        "precision": predict.precision or config.train.precision,
+        "precision": resolve_precision(predict.precision or config.train.precision),
         "input": {
             "short_side": data.validation_short_side,
             "long_side": data.validation_long_side,
