@@ -58,7 +58,7 @@ class DataConfig(Section):
 
 
 class ModelConfig(Section):
-    """The network (paper section 3)."""
+    """The network (paper section 2)."""
 
     backbone: Literal["resnet50", "resnet101", "resnet152", "small"] = "resnet101"
     norm: Literal["frozen_batch", "group", "sync_batch"] = "frozen_batch"
@@ -75,7 +75,7 @@ class ModelConfig(Section):
 
 
 class ProposalConfig(Section):
-    """From RPN outputs to ROIs (spec section 3.2)."""
+    """From RPN outputs to ROIs (paper section 2.3; released `PROPOSAL` settings, `rpn.py`)."""
 
     pre_nms: Positive = 6000
     train_count: Positive = 300
@@ -86,7 +86,7 @@ class ProposalConfig(Section):
 
 
 class TrainConfig(Section):
-    """Targets, losses and optimisation (spec sections 2, 3, 5 and 8)."""
+    """Targets, losses and optimisation (paper section 2.3, "Training")."""
 
     init: str | None = None  # weights to start from, as `fcis import-weights` takes or makes them
     freeze: Annotated[int, Field(ge=0, le=5)] | None = (
@@ -133,7 +133,7 @@ class TrainConfig(Section):
 
 
 class PredictConfig(Section):
-    """From heads to detections (spec sections 6 and 7)."""
+    """From heads to detections (paper section 2.3, "Inference")."""
 
     batch_size: Positive = 1
     # Of convolutions; null as in training.

@@ -14,7 +14,7 @@ from fcis_tf.cutouts import CutOut
 READABLE = 480  # pictures with a shorter side below this are enlarged
 MARGIN = 8  # between pictures
 INK, PAPER, SIGNAL = (20, 20, 20), (255, 255, 255), (255, 80, 60)
-# Okabe and Ito's colours, which the colour-blind can tell apart
+# Okabe and Ito's colours, which colour-blind people can distinguish
 # too; in the order that keeps neighbours of all three rounds of `instance_color` furthest apart.
 PALETTE = np.array(
     [

@@ -72,7 +72,7 @@ def ground_truth(records: "Iterable[Record]", labels: Labels) -> dict[str, Any]:
     return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
 
 
-class Judged(NamedTuple):
+class AveragePrecision(NamedTuple):
     """What matching by one kind of overlap gave."""
 
     statistics: dict[str, float]  # the twelve numbers
@@ -84,14 +84,14 @@ class Judged(NamedTuple):
         return _mean(self.precision[thresholds, :, label - 1, size])
 
 
-def judge(
+def average_precision(
     truth: dict[str, Any],
     instances: Columns,
     detections: Columns,
     labels: Labels,
     kind: str,
     iou: list[np.ndarray],
-) -> Judged:
+) -> AveragePrecision:
     """COCO's average precision and recall for overlaps of any kind.
 
     Args:
@@ -111,7 +111,7 @@ def judge(
         matcher.evaluate()
         matcher.accumulate()
         matcher.summarize()
-    return Judged(
+    return AveragePrecision(
         dict(zip(STATISTICS, map(float, matcher.stats), strict=False)),
         np.asarray(matcher.eval["precision"])[..., -1],
         np.asarray(matcher.eval["recall"])[..., -1],
@@ -133,32 +133,32 @@ def evaluate(truth: dict[str, Any], found: list[dict[str, Any]], labels: Labels)
     """
     check(truth, found, labels)
     instances, detections = (columns(r, truth, labels) for r in (truth["annotations"], found))
-    judged = {
-        kind: judge(
+    matched = {
+        kind: average_precision(
             truth, instances, detections, labels, kind, overlaps(instances, detections, kind)
         )
         for kind in ("mask", "box")
     }
     return Metrics(
-        judged["mask"].statistics,
-        judged["box"].statistics,
-        per_class=per_class(instances, labels, judged),
+        matched["mask"].statistics,
+        matched["box"].statistics,
+        per_class=per_class(instances, labels, matched),
         images=len(truth["images"]),
         message="" if found else NOTHING_FOUND,
     )
 
 
 def per_class(
-    instances: Columns, labels: Labels, judged: dict[str, Judged]
+    instances: Columns, labels: Labels, matched: dict[str, AveragePrecision]
 ) -> list[dict[str, Any]]:
     """A row for every class: its APs by kind of overlap, and of masks by threshold and size."""
     rows = []
     for label, name in enumerate(labels.names, start=1):
         counted = (instances.label == label) & ~instances.crowd
         row: dict[str, Any] = {"name": name, "instances": int(np.count_nonzero(counted))}
-        row |= {f"{kind}_AP": part.average(label) for kind, part in judged.items()}
-        if "mask" in judged:
-            mask = judged["mask"]
+        row |= {f"{kind}_AP": part.average(label) for kind, part in matched.items()}
+        if "mask" in matched:
+            mask = matched["mask"]
             row["mask_AP50"] = mask.average(label, thresholds=slice(0, 1))
             row["mask_AP75"] = mask.average(label, thresholds=slice(5, 6))
             row |= {f"mask_AP{s}": mask.average(label, size=n) for n, s in enumerate("sml", 1)}
@@ -196,7 +196,7 @@ def _matcher(
     labels: Labels,
     iou: list[np.ndarray],
 ) -> Any:
-    """faster-coco-eval, told the overlaps instead of computing them."""
+    """faster-coco-eval, given the overlaps instead of computing them."""
     from faster_coco_eval import COCOeval_faster
 
     place = {

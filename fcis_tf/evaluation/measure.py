@@ -22,7 +22,7 @@ class Evaluation(NamedTuple):
     labels: Labels
     instances: Columns
     detections: Columns
-    judged: dict[str, coco.Judged]  # by kind of overlap
+    matched: dict[str, coco.AveragePrecision]  # by kind of overlap
     errors: tide.Errors  # of masks; of boxes if there are no masks
     operating: Operating
     metrics: Metrics
@@ -53,16 +53,18 @@ def measure(
     instances, detections = (columns(r, truth, labels) for r in (truth["annotations"], found))
     classes = len(labels)
     iou: dict[str, list[np.ndarray]] = {}
-    judged: dict[str, coco.Judged] = {}
+    matched: dict[str, coco.AveragePrecision] = {}
     kinds = [kind for kind in KINDS if masked or kind == "box"]
     for done, kind in enumerate(kinds):
         if progress:
             progress(done, len(kinds) + 1)
         iou[kind] = overlaps(instances, detections, kind)
-        judged[kind] = coco.judge(truth, instances, detections, labels, kind, iou[kind])
+        matched[kind] = coco.average_precision(
+            truth, instances, detections, labels, kind, iou[kind]
+        )
     if progress:
         progress(len(kinds), len(kinds) + 1)
-    rows = coco.per_class(instances, labels, judged)
+    rows = coco.per_class(instances, labels, matched)
     regional: dict[str, float] = {}
     for threshold in voc.THRESHOLDS if masked else ():
         by_class = voc.average_precision(instances, detections, iou["mask"], threshold, classes)
@@ -75,7 +77,7 @@ def measure(
     for row, (precision, recall) in zip(rows, operating.by_class, strict=True):
         row |= {"precision": float(precision), "recall": float(recall)}
     metrics = Metrics(
-        **{kind: judged[kind].statistics if kind in judged else {} for kind in KINDS},
+        **{kind: matched[kind].statistics if kind in matched else {} for kind in KINDS},
         voc=regional,
         per_class=rows,
         images=len(truth["images"]),
@@ -84,4 +86,4 @@ def measure(
     )
     if progress:
         progress(len(kinds) + 1, len(kinds) + 1)
-    return Evaluation(truth, labels, instances, detections, judged, errors, operating, metrics)
+    return Evaluation(truth, labels, instances, detections, matched, errors, operating, metrics)

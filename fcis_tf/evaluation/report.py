@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fcis_tf.evaluation import tide
 from fcis_tf.evaluation.charts import Line, chart, sparkline
-from fcis_tf.evaluation.coco import Judged
+from fcis_tf.evaluation.coco import AveragePrecision
 from fcis_tf.evaluation.measure import Evaluation
 from fcis_tf.evaluation.metrics import STATISTICS
 from fcis_tf.evaluation.pictures import Fetch, best_and_worst
@@ -77,7 +77,7 @@ def write_report(
 
 def main_kind(evaluation: Evaluation) -> str:
     """Masks where there are any: what curves, errors and pictures are about."""
-    return "mask" if "mask" in evaluation.judged else "box"
+    return "mask" if "mask" in evaluation.matched else "box"
 
 
 def _percent(value: float) -> str:
@@ -103,10 +103,10 @@ def _headlines(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 def _curves(evaluation: Evaluation) -> Any:
     """Precision over recall, the mean over classes, by IoU threshold."""
-    judged = evaluation.judged[main_kind(evaluation)]
+    matched = evaluation.matched[main_kind(evaluation)]
     lines = []
     for step, color in STEPS.items():
-        precision = judged.precision[step, :, :, 0]
+        precision = matched.precision[step, :, :, 0]
         precision = precision[:, (precision > -1).all(0)].mean(1)
         name = f"IoU {0.5 + 0.05 * step:.1f}: AP {_percent(precision.mean())}"
         lines.append(Line(name, color, np.stack([RECALLS, precision], 1)))
@@ -177,15 +177,15 @@ def _sizes(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 def _classes(evaluation: Evaluation) -> list[dict[str, Any]]:
     """The rows of the metrics, each with its curve at IoU 0.5."""
-    judged = evaluation.judged[main_kind(evaluation)]
+    matched = evaluation.matched[main_kind(evaluation)]
     return [
-        row | {"curve": _sparkline(judged, label)}
+        row | {"curve": _sparkline(matched, label)}
         for label, row in enumerate(evaluation.metrics.per_class)
     ]
 
 
-def _sparkline(judged: Judged, label: int) -> Any:
-    precision = judged.precision[0, ::4, label, 0]
+def _sparkline(matched: AveragePrecision, label: int) -> Any:
+    precision = matched.precision[0, ::4, label, 0]
     if (precision < 0).any():
         return ""
     return sparkline(np.stack([RECALLS[::4], precision], 1), "precision over recall at IoU 0.5")

@@ -1,4 +1,4 @@
-"""COCO results of any tool: read, and told apart from what only looks like them."""
+"""COCO results of any tool: read, checked, and refused if they are something else."""
 
 import math
 from collections import Counter
@@ -160,12 +160,12 @@ def _check_boxes(truth: dict[str, Any], found: list[dict[str, Any]], name: str) 
     corners = ((boxes[:, 2:] >= boxes[:, :2]) & (boxes[:, 2:] <= limit)).all()
     if overhanging >= SUSPECT and corners:
         raise FcisError(
-            f"{name}: boxes look like [x0, y0, x1, y1]: as [x, y, width, height] "
+            f"{name}: boxes seem to be [x0, y0, x1, y1]: as [x, y, width, height] "
             f"{overhanging:.0%} of them leave their image; set width = x1 - x0, height = y1 - y0"
         )
     if (boxes >= 0).all() and (boxes <= 1).all() and (boxes[:, 2:] < 1).any():
         raise FcisError(
-            f"{name}: boxes look like parts of the image, all numbers are within 0..1; "
+            f"{name}: boxes seem to be fractions of the image, all numbers are within 0..1; "
             "multiply them by its width and height"
         )
     if (boxes[:, 2:] < 0).any():

@@ -69,7 +69,8 @@ class FrozenBatchNorm(layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable("fcis_tf")
 class CeilMaxPool(layers.Layer):
-    """3 x 3 max pooling with stride 2, no padding, last window cut at the border (spec 1.2)."""
+    """3 x 3 max pooling with stride 2, no padding, last window cut at the border (`pool1` of the
+    released network)."""
 
     def call(self, x: Tensor) -> Tensor:
         # Zeros never win a window: the inputs are post-ReLU.
@@ -129,7 +130,8 @@ def _stages(
 ) -> list[Tensor]:
     """Stages conv2 to conv5; returns the last two. A stage that keeps its stride dilates instead.
 
-    All blocks of such a stage are dilated, the first one too (spec section 1.2).
+    All blocks of such a stage are dilated, the first one too, as `get_resnet_v1_conv5` in the
+    released resnet_v1_101_fcis.py.
     """
     outputs, dilation = [], 1
     for stage, count, width, stride in zip((2, 3, 4, 5), counts, widths, strides, strict=True):
@@ -166,7 +168,7 @@ class _Layers:
         dilation: int = 1,
         relu: bool = True,
     ) -> Tensor:
-        """Convolution, normalisation and, unless told otherwise, ReLU."""
+        """Convolution, normalisation and, by default, ReLU."""
         x = self.normalise(self.convolve(x, width, size, f"{name}_conv", stride, dilation), name)
         return self.relu(x, f"{name}_relu") if relu else x
 

@@ -1,7 +1,7 @@
 """FCIS: one fully convolutional network whose maps answer detection and segmentation together.
 
 All weights are in `FCIS.call`, which turns images into maps. What follows, proposals and per-ROI
-assembly, is arithmetic on those maps (paper section 3).
+assembly, is arithmetic on those maps (paper section 2).
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ from fcis_tf.model.keras_training import KerasTraining
 from fcis_tf.model.rpn import RpnHead, propose
 from fcis_tf.structures import Heads, Maps, Proposals, Tensor
 
-# Box deltas are learnt in units of these (dy, dx, dh, dw) (spec section 3.3).
+# Box deltas are learnt in units of these (dy, dx, dh, dw); `BBOX_STDS` of the released code.
 BOX_STD = np.array([0.2, 0.2, 0.5, 0.5], np.float32)
 
 
@@ -153,6 +153,6 @@ class FCIS(KerasTraining):
         return read_heads(maps, rois, labels, score_maps=kind, **self.geometry)
 
     def refine(self, rois: Tensor, heads: Heads, image_size: Tensor) -> Tensor:
-        """ROIs moved by their box deltas and clipped to the image (spec section 6)."""
+        """ROIs moved by their box deltas and clipped to the image (released `box_parser.py`)."""
         moved = box_ops.decode(heads.box_deltas * BOX_STD, rois)
         return box_ops.clip(moved, image_size[:, None, :])

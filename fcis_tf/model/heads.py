@@ -11,7 +11,7 @@ from fcis_tf.structures import Heads, Maps, Tensor
 
 
 class ScoreMaps(layers.Layer):
-    """conv_new_1 and the two 1 x 1 convolutions that make all k * k groups of maps (spec 1.3)."""
+    """conv_new_1 and the two 1 x 1 convolutions that make all k * k groups of maps (paper 2.3)."""
 
     def __init__(
         self, classes: int, *, group_size: int, channels: int, init: str, dtype: str, **options: Any

@@ -31,7 +31,7 @@ def head_convolution(
 
 
 class RpnHead(layers.Layer):
-    """3 x 3 convolution with two 1 x 1 siblings on conv4 (spec section 1.3).
+    """3 x 3 convolution with two 1 x 1 siblings on conv4 (`get_rpn` of the released code).
 
     Score channels are all backgrounds, then all objects; box channels are (anchor, delta).
     """
@@ -67,7 +67,8 @@ def propose(
     min_size: float,
     stride: int | None = None,
 ) -> Proposals:
-    """The best `count` boxes of each image after non-maximum suppression (spec section 3.2).
+    """The best `count` boxes of each image after non-maximum suppression (released
+    `proposal.py: ProposalOperator.forward`).
 
     No gradient flows through them. An image in which no box survives gets one proposal, the whole
     image, so that nothing downstream meets an empty set.

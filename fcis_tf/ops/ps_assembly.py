@@ -25,7 +25,7 @@ def ps_assemble(
     stride: int,
     impl: str = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """Class and mask logits of every ROI from one shared set of maps (spec section 4.4).
+    """Class and mask logits of every ROI from one shared set of maps (paper section 2.2).
 
     Within each bin the larger of a class's outside and inside scores is evidence for the class; the
     two together, through a softmax, say whether the bin is inside the instance.
@@ -113,7 +113,7 @@ def ps_roi_pool(
     pooled_size: int,
     stride: int,
 ) -> Tensor:
-    """The reference: every bin of every ROI, (R, p, p, D) float32 (spec section 4.2).
+    """The reference: every bin of every ROI, (R, p, p, D) float32 (paper section 2.1).
 
     Always stock operations. `rois` are (R, 4) and `image_index` (R,) int32 tells the image of each;
     all else as in `ps_average`.

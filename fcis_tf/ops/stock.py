@@ -1,8 +1,8 @@
-"""Position-sensitive pooling and assembly in stock TensorFlow operations (paper section 3.2).
+"""Position-sensitive pooling and assembly in stock TensorFlow operations (paper section 2.1).
 
 A ROI is cut into p x p bins; bin (q, c) averages the whole feature cells it touches, in the map of
-its position group (q * k // p, c * k // p). The bin edges are computed in integers (spec section
-4.2 in exact arithmetic): float edges differ by whole cells between compilers.
+its position group (q * k // p, c * k // p). The bin edges are computed in integers: float
+edges, as in the released `psroi_pooling.cu`, differ by whole cells between compilers.
 
 Where bins are finer than cells, neighbours of one group often touch the same cells; such bins are
 averaged once.
@@ -130,7 +130,8 @@ def pool_distinct(
     pooled_size: int,
     stride: int,
 ) -> Pooled:
-    """Average position-sensitive maps inside the bins of each ROI (spec section 4.2).
+    """Average position-sensitive maps inside the bins of each ROI (released
+    `psroi_pooling.cu`).
 
     Args:
         maps: (B, Hf, Wf, k * k * D) float32 or bfloat16, channels (gy, gx, d).

@@ -32,7 +32,7 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
 
     Raises:
         FcisError: a path or pattern that names nothing, no file at all, or two files of one name,
-            whose results could not be told apart.
+            whose results would have the same name.
     """
     files: list[Path] = []
     for path in paths:
@@ -71,5 +71,5 @@ def read_pictures(files: Sequence[Path], *, upright: bool = True) -> Iterator[Pi
 
 
 def count_pictures(files: Sequence[Path]) -> int:
-    """How many `read_pictures` gives, as far as the headers of videos tell."""
+    """The number of pictures of `read_pictures`, as far as the headers of videos state it."""
     return sum(frame_count(file) if is_video(file) else 1 for file in files)

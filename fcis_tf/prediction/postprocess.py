@@ -1,4 +1,4 @@
-"""From scored ROIs to instances: suppression, then mask voting (paper section 3.3)."""
+"""From scored ROIs to instances: suppression, then mask voting (paper section 2.3)."""
 
 import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Class scores of the ROIs, and per-class suppression of duplicates (paper section 3.3)."""
+"""Class scores of the ROIs, and per-class suppression of duplicates (paper section 2.3)."""
 
 from typing import NamedTuple
 

@@ -12,7 +12,7 @@ from fcis_tf.instances import Instances, concatenate
 Window = tuple[int, int, int, int]  # (y0, x0, y1, x1) in whole pixels, half-open
 
 EDGE = 2  # an instance that ends within so many pixels of a window's inner border is cut by it
-SAME = 0.5  # least IoU, where both windows look, of two views of one instance
+SAME = 0.5  # least IoU, where both windows overlap, of two views of one instance
 
 
 def detect_tiled(
@@ -49,9 +49,9 @@ def windows(height: int, width: int, side: int, overlap: int) -> list[Window]:
 def merge(places: Sequence[Window], parts: Sequence[Instances]) -> Instances:
     """The instances of an image from those of its windows, best first.
 
-    Instances of a class that agree where both windows look are one. If a window shows it whole, the
-    best such view stands for it; else all borders cut it and the masks are joined. A cut view that
-    another window shows whole, and that nothing there agrees with, is dropped.
+    Instances of a class that agree where both windows overlap are one. If a window shows it whole,
+    the best such view stands for it; else all borders cut it and the masks are joined. A cut view
+    that another window shows whole, and that nothing there agrees with, is dropped.
 
     Args:
         places: windows.

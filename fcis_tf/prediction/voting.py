@@ -1,4 +1,4 @@
-"""Mask voting: ROIs around a detection average their masks (paper section 3.3).
+"""Mask voting: ROIs around a detection average their masks (paper section 2.3).
 
 The mask of a detection is the average of the masks of all ROIs that overlap it by 0.5 or more,
 weighted by their class scores. The released code's form is in voting_released.py.

@@ -36,7 +36,7 @@ class State(tf.Module):
         return ap >= best
 
     def set_best(self, kept: float) -> None:
-        """Believe what the kept weights say of their AP, and judge the present ones once more.
+        """Take the AP of the kept weights as the best, and evaluate the present ones once more.
 
         An interruption may have come between a checkpoint and the weights that it calls the best.
 

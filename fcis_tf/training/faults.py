@@ -16,7 +16,7 @@ SHOWN = 16  # image ids
 
 @contextlib.contextmanager
 def name_damage(step: int) -> Iterator[None]:
-    """A record that cannot be used, met in a step, is told in one line.
+    """Report a record that cannot be used in one line.
 
     Raises:
         FcisError: it was met.
@@ -35,7 +35,7 @@ def name_damage(step: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def name_full_disk(run: Path) -> Iterator[None]:
-    """A disk without space is told in one line, whatever was being written.
+    """Report a full disk in one line, whatever was being written.
 
     Raises:
         FcisError: there was none left.
@@ -74,6 +74,6 @@ def check_finite(row: dict[str, float], step: int, data: Callable[[], tf.data.Da
         what = "the norm of the gradient" if name == "gradient_norm" else f"loss {name}"
         raise FcisError(
             f"step {step}: {what} is {value} on images {', '.join(ids[:SHOWN])}{more}; "
-            "checkpoints before this step are good; look at these images with `fcis inspect`, "
+            "checkpoints before this step are good; see these images with `fcis inspect`, "
             "lower train.learning_rate, lengthen train.warmup_steps or set train.clip_norm"
         )

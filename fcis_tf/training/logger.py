@@ -1,4 +1,4 @@
-"""What one sees of a run: a progress line, ``metrics.jsonl`` and TensorBoard."""
+"""The record of a run: a progress line, ``metrics.jsonl`` and TensorBoard."""
 
 import json
 import math
@@ -23,11 +23,11 @@ from fcis_tf.training.step import LOSSES
 from fcis_tf.training.validation import Validation
 
 LINES = "metrics.jsonl"
-# The first steps of a process trace and warm up; the next few tell how long the rest takes.
+# The first steps of a process trace and warm up; the next few show how long the rest takes.
 WARMING, TIMED = 3, 10
 
 
-class Journal:
+class RunLogger:
     """A context that writes down what the steps and the evaluations of a run give.
 
     Args:
@@ -51,7 +51,7 @@ class Journal:
         self.rows: list[dict[str, float]] = []  # of the steps since the last line
         self.durations: list[float] = []  # of the first few steps
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> "RunLogger":
         self.progress.__enter__()
         return self
 
@@ -167,13 +167,13 @@ def read_lines(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / LINES).read_text().splitlines()]
 
 
-class NoJournal(Journal):
+class NoLogger(RunLogger):
     """Writes nothing: that of the hosts but the first."""
 
     def __init__(self, run: Path, **options: Any) -> None:
         pass
 
-    def __enter__(self) -> "NoJournal":
+    def __enter__(self) -> "NoLogger":
         return self
 
     def __exit__(self, *fault: Any) -> None:

@@ -21,11 +21,11 @@ from fcis_tf.training.checkpoints import Checkpoints, State, checkpoint_numbers
 from fcis_tf.training.distributed.hosts import Hosts
 from fcis_tf.training.distributed.strategy import choose_strategy, fix_randomness
 from fcis_tf.training.faults import check_finite, name_damage, name_full_disk
-from fcis_tf.training.logger import Journal, NoJournal
+from fcis_tf.training.logger import NoLogger, RunLogger
 from fcis_tf.training.optimizer import build_optimizer
 from fcis_tf.training.step import TrainStep
 from fcis_tf.training.stopping import Stopped, StopRequest
-from fcis_tf.training.summary import banner
+from fcis_tf.training.summary import summary
 from fcis_tf.training.validation import METRICS, Validation
 from fcis_tf.weights.transfer import start_from
 
@@ -125,7 +125,7 @@ def _train(
             lambda host: data(start, host, settings.batch_size)
         )
     )
-    journal = (Journal if hosts.chief else NoJournal)(
+    logger = (RunLogger if hosts.chief else NoLogger)(
         run,
         start=start,
         evaluated=int(state.evaluated),
@@ -133,12 +133,12 @@ def _train(
         every=settings.log_every,
         images=images,
     )
-    journal.configuration(config)
+    logger.configuration(config)
     if hosts.chief:
-        print(banner(config, labels, model, strategy, start), flush=True)
+        print(summary(config, labels, model, strategy, start), flush=True)
         warn_of_slow_precision("train.precision", settings.precision)
 
-    with journal, checkpoints.saved_on(Stopped), StopRequest() as stop:
+    with logger, checkpoints.saved_on(Stopped), StopRequest() as stop:
         # One of several hosts does not leave without the others.
         check = stop.check if hosts.count == 1 else None
         while True:
@@ -149,7 +149,7 @@ def _train(
                 with _averaged(step):
                     ap = hosts.from_chief(lambda: validation(check))
                     best = state.is_best(ap)
-                    journal.evaluation(number, validation, state, best=best)
+                    logger.evaluation(number, validation, state, best=best)
                 # The checkpoint first: if nothing else is written, the restarted run finds that the
                 # kept weights are not those it calls the best, and evaluates once more.
                 checkpoints.save()
@@ -161,7 +161,7 @@ def _train(
             if last or (enough and hosts.any(validation.ap50 >= enough)):
                 break
             if settings.patience and int(state.stale) >= settings.patience:
-                journal.say(
+                logger.say(
                     f"stopped early at step {number}: no better AP in the last "
                     f"{int(state.stale)} evaluations (train.patience)"
                 )
@@ -173,7 +173,7 @@ def _train(
             for row in rows:
                 check_finite(row, number + 1, partial(data, number))
                 number += 1
-                journal.step(number, row, seconds, optimizer)
+                logger.step(number, row, seconds, optimizer)
             state.step.assign(number)
             if hosts.any(stop.signal is not None):
                 stop.leave()

@@ -1,7 +1,7 @@
-"""The five losses and the choice of hard examples (spec section 5).
+"""The five losses and the choice of hard examples (paper section 2.3, "Training").
 
 Every loss is a sum over the images of a batch, each image normalised by itself; the released code
-sums over devices of one image each, and so a learning rate is one per image (spec section 8).
+sums over devices of one image each, and so a learning rate is one per image.
 """
 
 import tensorflow as tf

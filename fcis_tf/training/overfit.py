@@ -30,11 +30,11 @@ class Overfit(NamedTuple):
 
     ap50: float  # best mask AP50 of an evaluation
     steps: int  # until then
-    causes: list[str]  # what to look at, likeliest first; empty if `AP50` was reached
+    causes: list[str]  # what to check, likeliest first; empty if `AP50` was reached
 
 
 def overfit(config: Config, run: Path, count: int) -> Overfit:
-    """Train on a few images of ``data.train`` until they are found again, and judge on the same.
+    """Train on a few images of ``data.train`` until they are found again, and evaluate on the same.
 
     The images are not changed but for the configured size and crops. Everything is written to
     ``RUN/overfit``, anew each time; the run itself stays as it is.
@@ -129,7 +129,7 @@ def _settings(config: Config, records: Path, count: int) -> Config:
 
 
 def _causes(config: Config, chosen: list[bytes], folder: Path) -> list[str]:
-    """What to look at, with what the images themselves say."""
+    """What to check, with the numbers of the images themselves."""
     records = [decode(one) for one in chosen]
     sides = np.array(
         [

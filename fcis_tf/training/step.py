@@ -22,28 +22,10 @@ NOT_LOSSES = ("gradient_norm", "loss_scale")  # reported with them
 def compute_targets(
     model: FCIS, maps: Maps, proposals: Proposals, batch: dict[str, Tensor], train: TrainConfig
 ) -> tuple[AnchorTargets, RoiTargets]:
-    """What the RPN should say of its anchors and the heads of their ROIs; see targets.py."""
-    anchors = anchor_targets(
-        model.anchors(maps),
-        batch,
-        positive_iou=train.rpn_positive_iou,
-        negative_iou=train.rpn_negative_iou,
-        batch_size=train.rpn_batch,
-        foreground=train.rpn_foreground,
-    )
-    rois = roi_targets(
-        proposals,
-        batch,
-        BOX_STD,
-        sampling=train.sampling,
-        batch_size=train.roi_batch,
-        foreground=train.roi_foreground,
-        positive_iou=train.roi_positive_iou,
-        background_iou=train.roi_background_iou,
-        top_up=train.roi_top_up,
-        pooled_size=model.geometry["pooled_size"],
-    )
-    return anchors, rois
+    """Targets of all anchors and of the ROIs; see targets.py."""
+    anchors = anchor_targets(model.anchors(maps), batch, train)
+    pooled_size = model.geometry["pooled_size"]
+    return anchors, roi_targets(proposals, batch, BOX_STD, train, pooled_size=pooled_size)
 
 
 def compute_losses(

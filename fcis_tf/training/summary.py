@@ -15,7 +15,7 @@ from fcis_tf.model.precision import describe_precision
 SHOWN = 8  # class names
 
 
-def banner(
+def summary(
     config: Config, labels: Labels, model: FCIS, strategy: tf.distribute.Strategy, start: int
 ) -> str:
     """Devices, data, classes, weights and steps of a run, a line each.

@@ -1,7 +1,7 @@
 """Pretrained weights of others: released MXNet files, ChainerCV's, and ImageNet from Keras.
 
 Every source becomes ``{"layer/variable": array}`` with the names and layouts of this network;
-`assign` then puts them into a model and names everything that does not fit (spec section 11).
+`assign` then puts them into a model and names everything that does not fit.
 """
 
 import re
@@ -28,7 +28,7 @@ from fcis_tf.weights.mxnet_params import read_params
 from fcis_tf.weights.weight_files import BEST, load_weights, save_weights
 
 KERAS = "keras:"  # before the name of a network that Keras downloads
-# Anchor sides by the number of anchors of a cell (spec section 1.4).
+# Anchor sides by the number of anchors of a cell, in the released COCO and VOC configurations.
 ANCHOR_SIZES = {9: [128, 256, 512], 12: [64, 128, 256, 512]}
 
 
@@ -94,11 +94,13 @@ def assign(model: FCIS, weights: Weights, source: str, *, fresh_head: bool = Fal
     extra = [key for key in weights if key not in variables]
     if wrong or absent or extra:
         faults = {"missing": absent, "not in this model": extra, "of another shape": wrong.values()}
-        told = "; ".join(f"{what}: {_some(list(names))}" for what, names in faults.items() if names)
+        listed = "; ".join(
+            f"{what}: {_some(list(names))}" for what, names in faults.items() if names
+        )
         hint = ""
         if all(key.split("/")[0] in HEADS for key in [*wrong, *absent]) and not extra:
             hint = "; --reinitialise-head (train.init does so) keeps the backbone and starts anew"
-        raise FcisError(f"{source}: the weights do not fit this model; {told}{hint}")
+        raise FcisError(f"{source}: the weights do not fit this model; {listed}{hint}")
     for key, variable in variables.items():
         if key.split("/")[0] not in kept:
             variable.assign(weights[key])

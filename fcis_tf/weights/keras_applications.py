@@ -1,4 +1,4 @@
-"""ImageNet weights of keras.applications (spec section 11.4)."""
+"""ImageNet weights of keras.applications."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ def from_keras(model: keras.Model) -> dict[str, np.ndarray]:
     """Backbone weights of a keras.applications ResNet, as the same function of an RGB image.
 
     Its convolutions have biases, which go into the batch normalisation's means; its first layer
-    takes BGR; its epsilon is another, which goes into the variances (spec section 11.4).
+    takes BGR; its epsilon is another, which goes into the variances.
     """
     found: dict[str, np.ndarray] = {}
     for layer in model.layers:

@@ -1,4 +1,4 @@
-"""Weights in the names and layouts of the released MXNet files, and of ChainerCV (spec section 11).
+"""Weights in the names and layouts of the released MXNet files, and of ChainerCV.
 
 Both become ``{"layer/variable": array}`` with the names and layouts of this network.
 """
@@ -29,7 +29,7 @@ SWAP = [1, 0, 3, 2]
 
 
 def from_released(params: Weights, source: str | Path) -> Weights:
-    """From arrays named as in the released MXNet files (spec sections 4.1 and 11.2).
+    """From arrays named as in the released MXNet files.
 
     Kernels are OIHW there; score-map channels are ((2 class + side) k + gy) k + gx, box maps
     ((4 t + delta) k + gy) k + gx of which t = 1 is used, RPN boxes 4 anchor + delta.
@@ -41,7 +41,9 @@ def from_released(params: Weights, source: str | Path) -> Weights:
     _check_test_arrays(arrays, source)
     found = {}
     for name, value in arrays.items():
-        if name.endswith("_test"):  # already multiplied by the standard deviations (spec 11.3)
+        if name.endswith(
+            "_test"
+        ):  # already multiplied by the standard deviations (`do_checkpoint` of callback.py)
             continue
         key = _our_key(name)
         if key is None:

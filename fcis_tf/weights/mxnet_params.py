@@ -1,4 +1,4 @@
-"""Reads MXNet's ``.params`` files without MXNet (spec section 11.1)."""
+"""Reads MXNet's ``.params`` files without MXNet (format: src/ndarray/ndarray.cc)."""
 
 import math
 from pathlib import Path

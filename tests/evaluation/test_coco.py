@@ -50,13 +50,13 @@ def test_all_statistics_equal_pycocotools(records, rng):
             # A result with both is taken for as large as its box, which is not a mask's size.
             other = {"segm": "bbox", "bbox": "segmentation"}[kind]
             loaded = gold.loadRes([{k: v for k, v in r.items() if k != other} for r in found])
-            judge = COCOeval(gold, loaded, kind)
-            judge.evaluate()
-            judge.accumulate()
-            judge.summarize()
-            np.testing.assert_allclose(list(ours.values()), judge.stats, atol=1e-9)
+            reference = COCOeval(gold, loaded, kind)
+            reference.evaluate()
+            reference.accumulate()
+            reference.summarize()
+            np.testing.assert_allclose(list(ours.values()), reference.stats, atol=1e-9)
             for number, row in enumerate(metrics.per_class):
-                precision = judge.eval["precision"][:, :, number, 0, -1]
+                precision = reference.eval["precision"][:, :, number, 0, -1]
                 expected = precision.mean() if (precision > -1).all() else -1
                 name = "mask_AP" if kind == "segm" else "box_AP"
                 np.testing.assert_allclose(row[name], expected, atol=1e-9)

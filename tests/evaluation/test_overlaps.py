@@ -34,7 +34,7 @@ def test_boundary_ap_equals_pycocotools_told_the_boundary_iou_of_pixels(rng):
     records = [fixtures.make_record(rng, str(n), instances=4, crowds=n % 2) for n in range(1, 7)]
     truth, found = coco.ground_truth(records, LABELS), noisy(records, rng, noise=1)
 
-    class Judge(COCOeval):
+    class Reference(COCOeval):
         def computeIoU(self, image, category):
             gold, ours = self._gts[image, category], self._dts[image, category]
             ours = sorted(ours, key=lambda row: -row["score"])
@@ -57,12 +57,12 @@ def test_boundary_ap_equals_pycocotools_told_the_boundary_iou_of_pixels(rng):
         gold.dataset = truth
         gold.createIndex()
         masks = [{k: v for k, v in row.items() if k != "bbox"} for row in found]
-        judge = Judge(gold, gold.loadRes(masks), "segm")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
+        reference = Reference(gold, gold.loadRes(masks), "segm")
+        reference.evaluate()
+        reference.accumulate()
+        reference.summarize()
     ours = measure(truth, found, LABELS).metrics
-    np.testing.assert_allclose(list(ours.boundary.values()), judge.stats, atol=1e-9)
+    np.testing.assert_allclose(list(ours.boundary.values()), reference.stats, atol=1e-9)
     assert 0.05 < ours.boundary["AP"] < ours.mask["AP"] - 0.05
 
 
@@ -91,12 +91,12 @@ def test_enclosing_boxes_are_judged_as_pycocotools_judges_them(rng):
         gold = COCO()
         gold.dataset = truth
         gold.createIndex()
-        judge = COCOeval(gold, gold.loadRes(boxes), "bbox")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
+        reference = COCOeval(gold, gold.loadRes(boxes), "bbox")
+        reference.evaluate()
+        reference.accumulate()
+        reference.summarize()
     metrics = measure(truth, found, LABELS).metrics
-    np.testing.assert_allclose(list(metrics.enclosing.values()), judge.stats, atol=1e-9)
+    np.testing.assert_allclose(list(metrics.enclosing.values()), reference.stats, atol=1e-9)
     assert metrics.box["AP50"] < 0.1 < metrics.enclosing["AP50"]
 
 

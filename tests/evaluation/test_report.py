@@ -15,7 +15,7 @@ from tests.evaluation.sets import LABELS, noisy, square, truth_of
 
 GROUND = (12, 200, 90)  # a colour that is nowhere else on the page
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = (
+SILENT = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--hide-scrollbars", "--force-device-scale-factor=1", "--virtual-time-budget=20000",
@@ -64,7 +64,7 @@ def plain(places):
 
 
 def browse(browser, tmp_path, page, *options):
-    command = [browser, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", *options, page.as_uri()]
+    command = [browser, *SILENT, f"--user-data-dir={tmp_path / 'profile'}", *options, page.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 

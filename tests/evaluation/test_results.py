@@ -80,7 +80,7 @@ def test_boxes_of_another_convention_are_told_apart(truth, found, tmp_path, mask
         )
         return [row | {"bbox": convert(*row["bbox"])} for row in kept]
 
-    with pytest.raises(FcisError, match=r"look like \[x0, y0, x1, y1\]: .* set width = x1 - x0"):
+    with pytest.raises(FcisError, match=r"seem to be \[x0, y0, x1, y1\]: .* set width = x1 - x0"):
         loaded(truth, boxes(lambda x, y, w, h: [x, y, x + w, y + h]), tmp_path)
     with pytest.raises(FcisError, match=r"all numbers are within 0\.\.1"):
         loaded(truth, boxes(lambda x, y, w, h: [x / 80, y / 60, w / 80, h / 60]), tmp_path)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fcis_tf.config import TrainConfig
 from fcis_tf.data import resize_released
 from fcis_tf.model.fcis import BOX_STD
 from fcis_tf.structures import Proposals
@@ -36,12 +37,7 @@ def test_roi_targets(case, close):
             "seed": tf.zeros([1, 2], tf.int32),
         },
         BOX_STD,
-        sampling="ohem",
-        batch_size=128,
-        foreground=0.25,
-        positive_iou=0.5,
-        background_iou=float(case["low"]),
-        top_up=False,
+        TrainConfig(sampling="ohem", roi_background_iou=float(case["low"])),
         pooled_size=int(case["p"]),
     )
     # The reference puts foreground first and leaves out what is neither.

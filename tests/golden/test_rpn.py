@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fcis_tf.config import TrainConfig
 from fcis_tf.geometry.anchors import cell_anchors, grid_anchors
 from fcis_tf.model.rpn import propose
 from fcis_tf.structures import AnchorTargets, Rpn
@@ -30,8 +31,7 @@ def test_rpn_targets_and_losses(case, close):
         "labels": tf.ones([1, count], tf.int32),
         "seed": tf.zeros([1, 2], tf.int32),
     }
-    settings = {"positive_iou": 0.7, "negative_iou": 0.3, "batch_size": 4096, "foreground": 0.5}
-    targets = anchor_targets(anchors, batch, **settings)
+    targets = anchor_targets(anchors, batch, TrainConfig(rpn_batch=4096))
     np.testing.assert_array_equal(targets.labels[0], case["labels"])
     positive = case["labels"] == 1
     expected = layout.deltas(case["deltas"])[positive]

@@ -51,8 +51,8 @@ def test_a_damaged_newest_checkpoint_is_passed_over(three, part, fault, capsys):
     checkpoints, state, weight = make(three)
     checkpoints.restore()
     assert int(state.step) == 20 and weight.numpy().tolist() == [20.0] * 4
-    told = "ckpt-3: damaged, taking the one before" in capsys.readouterr().out
-    assert told == ((part, fault) != ("index", "lost"))  # without an index there is none
+    reported = "ckpt-3: damaged, taking the one before" in capsys.readouterr().out
+    assert reported == ((part, fault) != ("index", "lost"))  # without an index there is none
     state.step.assign(30)
     checkpoints.save()
     again, state, _ = make(three)

@@ -50,6 +50,6 @@ def test_a_full_disk_is_told_in_one_line(tmp_path):
 
 def test_a_damaged_record_keeps_its_reason_and_loses_the_graph():
     text = "{{node a}} while b\n assertion failed: [no image/object/mask] [Op:c]"
-    told = r"^step 3: a training record .*: assertion failed: \[no"
-    with pytest.raises(FcisError, match=told), name_damage(3):
+    message = r"^step 3: a training record .*: assertion failed: \[no"
+    with pytest.raises(FcisError, match=message), name_damage(3):
         raise tf.errors.InvalidArgumentError(None, None, text)

@@ -2,7 +2,7 @@
 
 import json
 
-from fcis_tf.training.logger import Journal, memory, read_lines
+from fcis_tf.training.logger import RunLogger, memory, read_lines
 
 
 class Optimizer:
@@ -14,14 +14,14 @@ def row(total, wait=0.0):
     return {**parts, "total": total, "gradient_norm": 2 * total, "data_wait": wait}
 
 
-def journal(run, start=0, evaluated=0, every=2):
-    return Journal(run, start=start, evaluated=evaluated, steps=100, every=every, images=4)
+def logger(run, start=0, evaluated=0, every=2):
+    return RunLogger(run, start=start, evaluated=evaluated, steps=100, every=every, images=4)
 
 
 def test_a_line_has_the_means_since_the_last(tmp_path):
-    with journal(tmp_path) as book:
+    with logger(tmp_path) as log:
         for number, total in enumerate([1.0, 3.0, 5.0, 7.0], start=1):
-            book.step(number, row(total, wait=0.1), 0.5, Optimizer())
+            log.step(number, row(total, wait=0.1), 0.5, Optimizer())
     first, second = read_lines(tmp_path)
     assert (first["kind"], first["step"], second["step"]) == ("train", 2, 4)
     assert (first["loss/total"], second["loss/total"]) == (2.0, 6.0)
@@ -31,9 +31,9 @@ def test_a_line_has_the_means_since_the_last(tmp_path):
 
 
 def test_a_line_is_json_whatever_the_numbers(tmp_path):
-    with journal(tmp_path, every=1) as book:
+    with logger(tmp_path, every=1) as log:
         for number, norm in enumerate([float("inf"), float("nan"), 3.0], start=1):
-            book.step(number, row(1.0) | {"gradient_norm": norm}, 0.5, Optimizer())
+            log.step(number, row(1.0) | {"gradient_norm": norm}, 0.5, Optimizer())
     assert [line["gradient_norm"] for line in read_lines(tmp_path)] == [None, None, 3.0]
 
 
@@ -43,20 +43,20 @@ def test_lines_of_steps_that_are_taken_again_are_removed(tmp_path):
     text = "".join(json.dumps(line) + "\n" for line in lines)
     file = tmp_path / "metrics.jsonl"
     file.write_text(text + '{"kind": "train", "st')  # killed while it wrote
-    journal(tmp_path, start=4, evaluated=4)
+    logger(tmp_path, start=4, evaluated=4)
     assert read_lines(tmp_path) == lines[:3]
-    journal(tmp_path, start=4, evaluated=3)  # the evaluation is made once more
+    logger(tmp_path, start=4, evaluated=3)  # the evaluation is made once more
     assert read_lines(tmp_path) == lines[:2]
-    journal(tmp_path)
+    logger(tmp_path)
     assert read_lines(tmp_path) == []
 
 
 def test_the_rest_is_estimated_from_steps_that_do_not_trace(tmp_path, capsys):
-    with journal(tmp_path) as book:
+    with logger(tmp_path) as log:
         for number in range(1, 15):
-            book.step(number, row(1.0), 60.0 if number <= 3 else 2.0, Optimizer())
-    told = [line for line in capsys.readouterr().err.splitlines() if "about" in line]
-    assert told == ["about 0:02:54 for the other 87 steps, evaluation apart"]  # 87 times 2 seconds
+            log.step(number, row(1.0), 60.0 if number <= 3 else 2.0, Optimizer())
+    lines = [line for line in capsys.readouterr().err.splitlines() if "about" in line]
+    assert lines == ["about 0:02:54 for the other 87 steps, evaluation apart"]  # 87 times 2 seconds
 
 
 def test_memory_is_told_in_gigabytes():

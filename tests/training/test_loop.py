@@ -125,8 +125,8 @@ def test_a_run_asked_to_stop_continues_even_from_a_damaged_checkpoint(
     for file in (run / "train").glob("events*"):
         file.unlink()
     metrics = loop.train(config, run, strategy=one_device())
-    told = capsys.readouterr().out
-    assert "ckpt-2: damaged, taking the one before" in told and "3 of 6 taken" in told
+    printed = capsys.readouterr().out
+    assert "ckpt-2: damaged, taking the one before" in printed and "3 of 6 taken" in printed
     assert metrics["step"] == 6
     rows = [(row["kind"], row["step"]) for row in read_lines(run)]
     assert rows == [*(("train", n) for n in range(1, 7)), ("evaluation", 6)]

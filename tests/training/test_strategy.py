@@ -69,8 +69,8 @@ def one_process(records, tmp_path_factory):
         for name in ("first", "second")
     ]
     for process in started:
-        _, told = process.communicate(timeout=LONG)
-        assert process.returncode == 0, told
+        _, printed = process.communicate(timeout=LONG)
+        assert process.returncode == 0, printed
     return [fixtures.read_h5(runs / name / "best.weights.h5") for name in ("first", "second")]
 
 
@@ -124,11 +124,11 @@ def launch(command):
         start_new_session=True,
     )
     try:
-        told = process.communicate(timeout=LONG)
+        printed = process.communicate(timeout=LONG)
     finally:  # workers may ignore all but KILL
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    return subprocess.CompletedProcess(command, process.returncode, *told)
+    return subprocess.CompletedProcess(command, process.returncode, *printed)
 
 
 def dies(folder, step):

@@ -2,21 +2,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fcis_tf.config import TrainConfig
 from fcis_tf.structures import Proposals
 from fcis_tf.training.targets import anchor_targets, roi_targets
 from tests import oracle
 
 STD = np.array([0.2, 0.2, 0.5, 0.5], np.float32)
-ANCHORS = {"positive_iou": 0.7, "negative_iou": 0.3, "batch_size": 64, "foreground": 0.5}
-ROIS = {
-    "sampling": "random",
-    "batch_size": 32,
-    "foreground": 0.25,
-    "positive_iou": 0.5,
-    "background_iou": 0.1,
-    "top_up": False,
-    "pooled_size": 9,
-}
+SETTINGS = TrainConfig(
+    rpn_batch=64, sampling="random", roi_batch=32, roi_foreground=0.25, roi_background_iou=0.1
+)
+
+
+def changed(**values):
+    return SETTINGS.model_copy(update=values)
+
+
+def label_rois(proposals, batch, settings=SETTINGS):
+    return roi_targets(proposals, batch, STD, settings, pooled_size=9)
 
 
 def make_batch(rng, images=2, slots=5, present=4):
@@ -49,7 +51,7 @@ def test_anchor_labels_and_deltas_follow_the_specification(rng):
     batch = make_batch(rng)
     anchors = oracle.random_boxes(rng, (300,), low=-20.0, high=120.0, least=10.0)
     # A quota of all anchors: nothing is left to chance.
-    found = anchor_targets(anchors, batch, **{**ANCHORS, "batch_size": 1200})
+    found = anchor_targets(anchors, batch, changed(rpn_batch=1200))
     for i in range(2):
         truth = batch["boxes"][i].numpy()[:4]
         table = np.array([[oracle.iou(a, g) for g in truth] for a in anchors])
@@ -72,7 +74,7 @@ def test_anchor_labels_and_deltas_follow_the_specification(rng):
 def test_anchor_sampling_keeps_its_quotas(rng):
     batch = make_batch(rng)
     anchors = near(rng, batch["boxes"].numpy()[:, :4], 100)[0]
-    found = anchor_targets(anchors, batch, **ANCHORS).labels.numpy()
+    found = anchor_targets(anchors, batch, SETTINGS).labels.numpy()
     assert ((found == 1).sum(1) <= 32).all() and (found[0] == 1).sum() == 32
     assert ((found >= 0).sum(1) <= 64).all()
 
@@ -82,24 +84,20 @@ def test_targets_do_not_depend_on_the_batch(rng):
     batch = make_batch(rng)
     second = {name: value[1:] for name, value in batch.items()}
     anchors = near(rng, batch["boxes"].numpy()[:, :4], 100)[0]
-    together, alone = (anchor_targets(anchors, b, **ANCHORS) for b in (batch, second))
+    together, alone = (anchor_targets(anchors, b, SETTINGS) for b in (batch, second))
     np.testing.assert_array_equal(together.labels[1], alone.labels[0])
 
 
 def test_an_image_without_instances_has_background_only(rng):
     batch = make_batch(rng, present=0)
     anchors = oracle.random_boxes(rng, (100,), high=100.0)
-    labels = anchor_targets(anchors, batch, **ANCHORS).labels.numpy()
+    labels = anchor_targets(anchors, batch, SETTINGS).labels.numpy()
     assert set(np.unique(labels)) == {-1, 0}
     proposals = near(rng, np.full((2, 1, 4), [10, 10, 50, 50.0]), 20)
     boxes = tf.constant(proposals)
     count = boxes.shape[1]
-    found = roi_targets(
-        Proposals(boxes, tf.zeros([2, count]), tf.ones([2, count], tf.bool)),
-        batch,
-        STD,
-        **{**ROIS, "background_iou": 0.0},
-    )
+    proposals = Proposals(boxes, tf.zeros([2, count]), tf.ones([2, count], tf.bool))
+    found = label_rois(proposals, batch, changed(roi_background_iou=0.0))
     np.testing.assert_array_equal(found.labels, np.zeros((2, 32)))
     assert not found.masks.numpy().any() and not found.deltas.numpy().any()
 
@@ -111,7 +109,7 @@ def test_roi_targets_follow_the_specification(rng, sampling):
     boxes = near(rng, truth, 8)
     valid = rng.uniform(size=boxes.shape[:2]) < 0.9
     proposals = Proposals(tf.constant(boxes), tf.zeros(valid.shape), tf.constant(valid))
-    found = roi_targets(proposals, batch, STD, **{**ROIS, "sampling": sampling})
+    found = label_rois(proposals, batch, changed(sampling=sampling))
     labels = found.labels.numpy()
     if sampling == "random":
         np.testing.assert_array_equal((labels > 0).sum(1), [8, 8])
@@ -156,11 +154,10 @@ def top_up_case(rng, batch_size):
     }
     proposals = Proposals(boxes, np.zeros([1, 20], np.float32), np.ones([1, 20], bool))
     return [
-        roi_targets(
+        label_rois(
             proposals,
             batch | {"seed": tf.constant([[draw, 1]])},
-            STD,
-            **ROIS | {"batch_size": batch_size, "top_up": True},
+            changed(roi_batch=batch_size, roi_top_up=True),
         )
         for draw in range(40)
     ]

@@ -67,7 +67,7 @@ def test_classes_of_the_same_name_are_kept(tmp_path, kind):
 
 
 def test_the_same_names_in_another_order_stay_with_their_weights(tmp_path):
-    """As many classes as before: their shapes alone would not tell."""
+    """As many classes as before: their shapes alone do not decide."""
     turned = Labels((1, 2, 3, 4), OLD.names[::-1])
     old = make_run(tmp_path / "run", OLD)
     new, _ = make(turned)

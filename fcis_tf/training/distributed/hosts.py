@@ -107,8 +107,8 @@ class Hosts:
         except LOST as fault:
             if self.count == 1:
                 raise
-            told = re.search(r"/job:worker/replica:\d+/task:(\d+)", fault.message)
-            who = self.addresses[int(told[1])] if told else "another host"
+            named = re.search(r"/job:worker/replica:\d+/task:(\d+)", fault.message)
+            who = self.addresses[int(named[1])] if named else "another host"
             raise HostLost(
                 f"lost {who}, one of {self.count} hosts; see what it said, and start the same "
                 f"command again on all of them: it continues from the newest checkpoint in {run}"
