@@ -9,9 +9,7 @@ import types
 import pytest
 from typer.testing import CliRunner
 
-import fcis_tf
 from fcis_tf.cli import app, main
-from fcis_tf.errors import FcisError
 from fcis_tf.prediction.output import OutputOptions
 from tests.training.test_loop import TINY
 
@@ -203,16 +201,6 @@ def test_the_doctors_verdict_is_the_exit_status(monkeypatch, capsys, sound):
     monkeypatch.setattr("fcis_tf.doctor.examine", lambda: ("findings", sound))
     code, out, _ = call(monkeypatch, capsys, "doctor")
     assert (code, out) == (0 if sound else 1, "findings\n")
-
-
-def test_the_package_offers_its_names_and_loads_them_on_first_use():
-    code = "import sys, fcis_tf; assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
-    assert all(getattr(fcis_tf, name) is not None for name in fcis_tf.__all__)
-    assert fcis_tf.FcisError is FcisError and callable(fcis_tf.ops.ps_roi_pool)
-    assert callable(fcis_tf.predict) and callable(fcis_tf.load_run)
-    with pytest.raises(AttributeError, match="'fcis_tf' has no attribute 'nonsense'"):
-        _ = fcis_tf.nonsense
 
 
 def test_the_main_job_from_the_command_line(monkeypatch, capsys, tmp_path):

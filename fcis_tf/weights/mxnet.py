@@ -41,9 +41,8 @@ def from_released(params: Weights, source: str | Path) -> Weights:
     _check_test_arrays(arrays, source)
     found = {}
     for name, value in arrays.items():
-        if name.endswith(
-            "_test"
-        ):  # already multiplied by the standard deviations (`do_checkpoint` of callback.py)
+        # `do_checkpoint` of the released callback.py has multiplied these by the deviations.
+        if name.endswith("_test"):
             continue
         key = _our_key(name)
         if key is None:
