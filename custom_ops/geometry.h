@@ -1,4 +1,5 @@
-// Geometry of position-sensitive assembly (section 3.2 of the FCIS paper), shared by g++ and nvcc.
+// Geometry of position-sensitive assembly (FCIS paper, "Position-sensitive Score Map
+// Parameterization"), shared by g++ and nvcc.
 //
 // A ROI is cut into p x p bins; bin (q, c) covers the whole feature cells it touches, and reads the
 // maps of position group (q * k / p, c * k / p), as `psroi_pooling.cu` of the released MXNet

@@ -1,4 +1,4 @@
-"""The custom operations: whether to use them, and their calls and gradients."""
+"""The custom operations: load them, decide whether to use them, call them, and their gradients."""
 
 import functools
 import os
@@ -24,7 +24,7 @@ class Library(NamedTuple):
 
 @functools.cache
 def load() -> Library:
-    """Build the library if need be and load it, once a process."""
+    """Build the library if there is none, and load it, once in a process."""
     try:
         path = str(build())
         operations = tf.load_op_library(path)
@@ -34,14 +34,14 @@ def load() -> Library:
 
 
 def use_custom(impl: str = "auto") -> bool:
-    """Whether to take the custom operations.
+    """Whether to use the custom operations.
 
     Args:
         impl: "custom" or "stock"; "auto" leaves the choice to the environment variable
-            ``FCIS_OPS``, and without that takes the custom operations if they can be had.
+            ``FCIS_OPS``, and without that uses the custom operations if they can be built.
 
     Raises:
-        FcisError: "custom" is asked for and cannot be had, or the choice is none of the three.
+        FcisError: "custom" is requested but not available, or the choice is none of the three.
     """
     choice = os.environ.get("FCIS_OPS", "auto") if impl == "auto" else impl
     if choice not in CHOICES:
@@ -52,7 +52,7 @@ def use_custom(impl: str = "auto") -> bool:
     library = load()
     if library.operations is None:
         if choice == "custom":
-            raise FcisError(f"the custom operations were asked for: {library.fault}")
+            raise FcisError(f"the custom operations were requested: {library.fault}")
         _warn_once(f"using stock operations, which are slower: {library.fault}")
         return False
     if "-cpu-" in library.path and tf.config.list_logical_devices("GPU"):
@@ -66,7 +66,7 @@ def use_custom(impl: str = "auto") -> bool:
 def ps_assemble(
     maps: Tensor, rois: Tensor, image_index: Tensor, labels: Tensor, **geometry: int
 ) -> tuple[Tensor, Tensor]:
-    """As `stock.ps_assemble`."""
+    """Class logits (R, K) and mask logits (R, p, p, 2); arguments as `stock.ps_assemble`."""
     found = load().operations.fcis_ps_assemble(
         maps=maps, rois=rois, image_index=image_index, labels=labels, **geometry
     )
@@ -74,7 +74,7 @@ def ps_assemble(
 
 
 def ps_average(maps: Tensor, rois: Tensor, image_index: Tensor, **geometry: int) -> Tensor:
-    """As `stock.ps_average`."""
+    """Means (R, D); arguments as `stock.ps_average`."""
     return load().operations.fcis_ps_average(
         maps=maps, rois=rois, image_index=image_index, **geometry
     )
@@ -84,6 +84,7 @@ def ps_average(maps: Tensor, rois: Tensor, image_index: Tensor, **geometry: int)
 def _ps_assemble_gradient(
     op: Any, class_gradient: Tensor, mask_gradient: Tensor, _: Tensor
 ) -> list[Tensor | None]:
+    """The gradient of the maps from those of class_logits and mask_logits; chosen has none."""
     maps, rois, image_index, _ = op.inputs
     gradient = load().operations.fcis_ps_assemble_grad(
         maps=maps,

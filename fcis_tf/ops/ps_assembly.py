@@ -1,7 +1,7 @@
-"""What a ROI reads from position-sensitive maps: the one front of two implementations.
+"""What a ROI reads from position-sensitive maps: the public functions over two implementations.
 
 The stock operations of TensorFlow define the semantics, run everywhere and are what an exported
-model holds; the custom operations (``custom_ops/``) compute the same several times faster.
+model contains; the custom operations (``custom_ops/``) compute the same several times faster.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -25,10 +25,12 @@ def ps_assemble(
     stride: int,
     impl: str = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """Class and mask logits of every ROI from one shared set of maps (paper section 2.2).
+    """Class and mask logits of every ROI from one shared set of maps.
 
-    Within each bin the larger of a class's outside and inside scores is evidence for the class; the
-    two together, through a softmax, say whether the bin is inside the instance.
+    "Joint Mask Prediction and Classification" of the paper (section 2.2).
+
+    In each bin the larger of a class's outside and inside scores is evidence for the class; a
+    softmax over the two gives the probability that the bin is inside the instance.
 
     Args:
         maps: (B, Hf, Wf, k * k * 2 * K) float32 or bfloat16, channels (gy, gx, side, class).
@@ -46,7 +48,7 @@ def ps_assemble(
 
     Raises:
         tf.errors.InvalidArgumentError: an argument has a wrong shape, dtype or value.
-        FcisError: "custom" is asked for and cannot be had.
+        FcisError: "custom" is requested but not available.
     """
     geometry: dict[str, Any] = {
         "group_size": group_size,
@@ -113,9 +115,10 @@ def ps_roi_pool(
     pooled_size: int,
     stride: int,
 ) -> Tensor:
-    """The reference: every bin of every ROI, (R, p, p, D) float32 (paper section 2.1).
+    """The reference: every bin of every ROI, (R, p, p, D) float32.
 
-    Always stock operations. `rois` are (R, 4) and `image_index` (R,) int32 tells the image of each;
+    Equals `psroi_pooling.cu` of the released MXNet operator but for bin edges in integers. Always
+    stock operations. `rois` are (R, 4) and `image_index` (R,) int32 is the image of each;
     all else as in `ps_average`.
     """
     geometry: dict[str, Any] = {

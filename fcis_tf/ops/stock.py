@@ -1,11 +1,15 @@
-"""Position-sensitive pooling and assembly in stock TensorFlow operations (paper section 2.1).
+"""Position-sensitive pooling and assembly in stock TensorFlow operations.
 
 A ROI is cut into p x p bins; bin (q, c) averages the whole feature cells it touches, in the map of
-its position group (q * k // p, c * k // p). The bin edges are computed in integers: float
-edges, as in the released `psroi_pooling.cu`, differ by whole cells between compilers.
+its position group (q * k // p, c * k // p), as `psroi_pooling.cu` of the released MXNet operator
+does. Bin edges are computed in integers: float edges, as there, differ by whole cells between
+compilers.
 
 Where bins are finer than cells, neighbours of one group often touch the same cells; such bins are
 averaged once.
+
+Shapes: B images of Hf x Wf cells, R ROIs, T distinct bins, C cells of all distinct bins, K classes,
+D channels of one position group.
 """
 
 from collections.abc import Callable
@@ -77,13 +81,15 @@ def _assemble(
     **geometry: Any,
 ) -> tuple[Tensor, Tensor]:
     pooled = pool_distinct(maps, rois, image_index, **geometry)
-    sides = tf.reshape(pooled.values, [-1, 2, classes])
+    sides = tf.reshape(pooled.values, [-1, 2, classes])  # (T, outside and inside, K)
     # On a tie the outside map takes the gradient, as in the released code.
-    evidence = tf.maximum(sides[:, 0], sides[:, 1])
-    class_logits = tf.math.segment_sum(evidence * pooled.share[:, None], pooled.roi)
+    evidence = tf.maximum(sides[:, 0], sides[:, 1])  # (T, K)
+    class_logits = tf.math.segment_sum(evidence * pooled.share[:, None], pooled.roi)  # (R, K)
+    # Both sides of one class: of the label, or of the best foreground class.
     best = tf.argmax(class_logits[:, 1:], -1, output_type=tf.int32) + 1 if classes > 1 else 0
-    chosen = tf.gather(tf.where(labels < 0, best, labels), pooled.roi)
-    return class_logits, tf.gather(tf.gather(sides, chosen, axis=2, batch_dims=1), pooled.row)
+    chosen = tf.gather(tf.where(labels < 0, best, labels), pooled.roi)  # (T,)
+    masks = tf.gather(sides, chosen, axis=2, batch_dims=1)  # (T, 2)
+    return class_logits, tf.gather(masks, pooled.row)  # (R, K), (R, p, p, 2)
 
 
 def ps_average(maps: Tensor, rois: Tensor, image_index: Tensor, **geometry: Any) -> Tensor:
@@ -92,7 +98,7 @@ def ps_average(maps: Tensor, rois: Tensor, image_index: Tensor, **geometry: Any)
 
     def average(rois: Tensor, image_index: Tensor) -> Tensor:
         pooled = pool_distinct(maps, rois, image_index, **geometry)
-        return tf.math.segment_sum(pooled.values * pooled.share[:, None], pooled.roi)
+        return tf.math.segment_sum(pooled.values * pooled.share[:, None], pooled.roi)  # (R, D)
 
     depth = maps.shape[-1] // geometry["group_size"] ** 2
     return _in_parts(average, (rois, image_index), tf.TensorSpec([None, depth]))
@@ -108,11 +114,12 @@ def _in_parts(function: Callable[..., Any], of_rois: tuple[Tensor, ...], signatu
     each = -(-count // parts)
 
     def part(values: Tensor) -> Tensor:
-        """(R, ...) as (parts, each, ...), filled up with zeros."""
+        """(R, ...) as (parts, each, ...), padded with zeros."""
         padding = [[0, parts * each - count]] + [[0, 0]] * (values.shape.rank - 1)
         return tf.reshape(tf.pad(values, padding), [parts, each, *values.shape[1:]])
 
     def join(values: Tensor) -> Tensor:
+        """(parts, each, ...) as (R, ...)."""
         return tf.reshape(values, [-1, *values.shape[2:]])[:count]
 
     made = tf.map_fn(
@@ -130,8 +137,7 @@ def pool_distinct(
     pooled_size: int,
     stride: int,
 ) -> Pooled:
-    """Average position-sensitive maps inside the bins of each ROI (released
-    `psroi_pooling.cu`).
+    """Average position-sensitive maps inside the bins of each ROI.
 
     Args:
         maps: (B, Hf, Wf, k * k * D) float32 or bfloat16, channels (gy, gx, d).
@@ -147,32 +153,38 @@ def pool_distinct(
     k, p = group_size, pooled_size
     count, shape = tf.shape(rois)[0], tf.shape(maps)
     rows, columns = shape[1], shape[2]
-    rois = tf.cast(tf.stop_gradient(rois), tf.float32)
-    y_bins = bin_edges(rois[:, 0], rois[:, 2], rows, pooled_size=p, stride=stride)
+    rois = tf.cast(tf.stop_gradient(rois), tf.float32)  # (R, 4)
+    y_bins = bin_edges(rois[:, 0], rois[:, 2], rows, pooled_size=p, stride=stride)  # (R, p) each
     x_bins = bin_edges(rois[:, 1], rois[:, 3], columns, pooled_size=p, stride=stride)
-    groups = tf.constant([b * k // p for b in range(p)], tf.int32)
-    y_runs, x_runs = _runs(y_bins, groups), _runs(x_bins, groups)
-    distinct = tf.where(tf.reshape(_grid(tf.logical_and, y_runs.first, x_runs.first), [-1]))[:, 0]
+
+    # A bin is distinct if it is the first of its run on both axes.
+    groups = tf.constant([b * k // p for b in range(p)], tf.int32)  # (p,) group of each bin
+    y_runs, x_runs = _runs(y_bins, groups), _runs(x_bins, groups)  # (R, p) each
+    first = _grid(tf.logical_and, y_runs.first, x_runs.first)  # (R, p, p)
+    distinct = tf.where(tf.reshape(first, [-1]))[:, 0]  # (T,) places in R * p * p
 
     def pick(values: Tensor) -> Tensor:
-        """Those of the distinct bins, of (R, p, p)."""
+        """Values of all bins (R, p, p) to those of the distinct bins (T,)."""
         return tf.gather(tf.reshape(values, [-1]), distinct)
 
-    heights, widths = y_bins.high - y_bins.low, x_bins.high - x_bins.low
+    # The first cell of each distinct bin: a row of the maps as (B * Hf * Wf * k * k, D).
+    heights, widths = y_bins.high - y_bins.low, x_bins.high - x_bins.low  # (R, p)
     corners = _grid(tf.add, (image_index[:, None] * rows + y_bins.low) * columns, x_bins.low)
-    corners = pick(corners * (k * k) + (groups[:, None] * k + groups[None, :]))
-    cells = pick(_grid(tf.multiply, heights, widths))
-    # One entry for every cell of every distinct bin.
-    bins = tf.shape(cells)[0]
-    owner = tf.repeat(tf.range(bins), cells)
+    corners = pick(corners * (k * k) + (groups[:, None] * k + groups[None, :]))  # (T,)
+    cells = pick(_grid(tf.multiply, heights, widths))  # (T,) cells in each bin
+
+    # One entry for every cell of every distinct bin: its bin, and its row of the maps.
+    bins = tf.shape(cells)[0]  # T
+    owner = tf.repeat(tf.range(bins), cells)  # (C,)
     step = tf.range(tf.shape(owner)[0]) - tf.gather(tf.cumsum(cells, exclusive=True), owner)
-    width = tf.gather(pick(tf.tile(widths[:, None, :], [1, p, 1])), owner)
-    down = step // width
-    places = tf.gather(corners, owner) + (down * columns + step - down * width) * (k * k)
+    width = tf.gather(pick(tf.tile(widths[:, None, :], [1, p, 1])), owner)  # (C,)
+    down = step // width  # (C,) row within the bin; step - down * width is the column
+    places = tf.gather(corners, owner) + (down * columns + step - down * width) * (k * k)  # (C,)
 
     flat = tf.reshape(tf.cast(maps, tf.float32), [-1, maps.shape[-1] // (k * k)])
-    across = x_runs.number[:, -1] + 1
-    before = tf.cumsum((y_runs.number[:, -1] + 1) * across, exclusive=True)
+    # Distinct bins of a ROI are numbered row by row, after those of the ROIs before it.
+    across = x_runs.number[:, -1] + 1  # (R,) distinct columns
+    before = tf.cumsum((y_runs.number[:, -1] + 1) * across, exclusive=True)  # (R,)
     return Pooled(
         values=_means(flat, places, owner, bins),
         roi=pick(tf.tile(tf.range(count)[:, None, None], [1, p, p])),
@@ -183,7 +195,7 @@ def pool_distinct(
 
 @tf.custom_gradient
 def _means(flat: Tensor, places: Tensor, owner: Tensor, bins: Tensor) -> tuple[Tensor, Any]:
-    """Mean (T, D) of the rows ``flat[places]`` of each owner, 0 of an owner of none."""
+    """Mean (T, D) of the rows ``flat[places]`` of each owner, 0 for an owner without rows."""
 
     def gradient(upstream: Tensor) -> tuple[Tensor, None, None, None]:
         # TensorFlow leaves the gradient of no rows at all unset.
@@ -205,11 +217,12 @@ def _grid(function: Callable[..., Tensor], y: Tensor, x: Tensor) -> Tensor:
 
 
 def _runs(bins: Bins, groups: Tensor) -> Runs:
+    """Runs of bins with the edges and the group of the bin before them."""
     differs = (bins.low[:, 1:] != bins.low[:, :-1]) | (bins.high[:, 1:] != bins.high[:, :-1])
-    differs |= groups[1:] != groups[:-1]
-    first = tf.pad(differs, [[0, 0], [1, 0]], constant_values=True)
+    differs |= groups[1:] != groups[:-1]  # (R, p - 1)
+    first = tf.pad(differs, [[0, 0], [1, 0]], constant_values=True)  # (R, p)
     number = tf.cumsum(tf.cast(first, tf.int32), axis=1) - 1
-    same = number[:, :, None] == number[:, None, :]
+    same = number[:, :, None] == number[:, None, :]  # (R, p, p) pairs of one run
     return Runs(first, number, tf.reduce_sum(tf.cast(same, tf.int32), -1))
 
 
@@ -217,7 +230,7 @@ def bin_edges(low: Tensor, high: Tensor, cells: Tensor, *, pooled_size: int, str
     """The feature cells that each bin of an axis touches.
 
     In units of 1 / (5 * p * stride) of a cell all quantities are integers; the factor 5 is there
-    for the least extent of a ROI, one tenth of a cell.
+    for the least extent of a ROI, one tenth of a cell as in the released operator.
 
     Args:
         low: (R,) lower ROI edge in network pixels.
@@ -225,19 +238,25 @@ def bin_edges(low: Tensor, high: Tensor, cells: Tensor, *, pooled_size: int, str
         cells: number of cells along the axis.
         pooled_size: p.
         stride: network pixels per cell, even.
+
+    Returns:
+        Half-open ranges of cells, cut to the map.
     """
     p = pooled_size
     start, end = _round_half_away(low), _round_half_away(high)
-    extent = tf.maximum(5 * (end - start), stride // 2)
+    # The extent of one bin: 5 for each pixel of the ROI, stride / 2 for a tenth of a cell.
+    extent = tf.maximum(5 * (end - start), stride // 2)  # (R,)
     index = tf.range(p)[None, :]
-    origin = 5 * p * start[:, None]
-    unit = 5 * p * stride
+    origin = 5 * p * start[:, None]  # (R, 1)
+    unit = 5 * p * stride  # of one cell
+    # The floor of where each bin starts, the ceiling of where it ends: (R, p).
     first = (origin + index * extent[:, None]) // unit
     last = -(-(origin + (index + 1) * extent[:, None]) // unit)
     return Bins(tf.clip_by_value(first, 0, cells), tf.clip_by_value(last, 0, cells))
 
 
 def _round_half_away(values: Tensor) -> Tensor:
+    """The nearest whole pixel (R,) int32, halves away from zero; NaN is 0."""
     finite = tf.where(tf.math.is_nan(values), 0.0, tf.clip_by_value(values, -FAR, FAR))
     whole = tf.floor(tf.abs(finite))
     # Adding 0.5 first would itself round up just below a half.

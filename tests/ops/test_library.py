@@ -129,7 +129,7 @@ def test_without_a_compiler_stock_operations_run_and_one_warning_says_so(empty, 
         ]
     assert len(caught) == 1 and len(found) == 3
     monkeypatch.setenv("FCIS_OPS", "custom")
-    with pytest.raises(FcisError, match="custom operations were asked for: no C\\+\\+ compiler"):
+    with pytest.raises(FcisError, match="custom operations were requested: no C\\+\\+ compiler"):
         ps_average(tf.ones([1, 4, 4, 9]), tf.zeros([1, 1, 4]), **GEOMETRY)
 
 

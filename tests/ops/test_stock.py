@@ -21,8 +21,8 @@ def test_pooling_equals_the_oracle(rng, k, p, stride):
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
-def test_edges_of_the_specification():
-    """Spec annex D: ROI x1 = 100, x2 = 260 (inclusive), first six bins."""
+def test_edges_of_a_worked_example():
+    """ROI from pixel 100 to 260 (inclusive), the first six of 21 bins, counted out by hand."""
     bins = bin_edges(tf.constant([100.0]), tf.constant([261.0]), 63, pooled_size=21, stride=16)
     found = list(zip(bins.low[0, :6].numpy(), bins.high[0, :6].numpy(), strict=True))
     assert found == [(6, 7), (6, 8), (7, 8), (7, 9), (8, 9), (8, 10)]
