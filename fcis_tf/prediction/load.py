@@ -34,9 +34,8 @@ def load_run(
         raise FcisError(
             f"{run}: model.classes is {config.model.classes}, labels.json has {len(labels)}"
         )
-    section = "predict" if config.predict.precision else "train"
     precision = config.predict.precision or config.train.precision
-    warn_of_slow_precision(f"{section}.precision", precision)
+    warn_of_slow_precision("predict.precision", precision)
     model = FCIS.from_config(config, precision=precision, ops=ops)
     load_weights(model, weights or run)
     return config, labels, model

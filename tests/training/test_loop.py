@@ -12,6 +12,7 @@ import tensorflow as tf
 from fcis_tf.config import load_config
 from fcis_tf.errors import FcisError
 from fcis_tf.evaluation.run import evaluate
+from fcis_tf.model import precision
 from fcis_tf.prediction.load import load_run
 from fcis_tf.prediction.output import OutputOptions
 from fcis_tf.prediction.predict_files import predict_files
@@ -132,6 +133,21 @@ def test_a_run_asked_to_stop_continues_even_from_a_damaged_checkpoint(
     assert rows == [*(("train", n) for n in range(1, 7)), ("evaluation", 6)]
     for a, b in zip(weights(run), weights(finished[0]), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_a_run_continues_with_another_precision_and_states_it(
+    finished, records, tmp_path, monkeypatch, capsys
+):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    monkeypatch.setattr(precision, "processor_flags", frozenset)
+    config = configure(records, "train.steps=7", "train.precision=auto")
+    assert loop.train(config, run, strategy=one_device())["step"] in (6, 7)
+    text = capsys.readouterr().out
+    assert "compute  float32 (auto: the processor has no bfloat16 arithmetic)" in text
+    assert "6 of 7 taken" in text
+    saved, _, model = load_run(run)
+    # Resolved anew on every machine.
+    assert (saved.train.precision, model.precision) == ("auto", "float32")
 
 
 def test_lost_best_weights_are_made_again(finished, records, tmp_path, capsys):
