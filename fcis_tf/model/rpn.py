@@ -50,9 +50,10 @@ class RpnHead(layers.Layer):
         """(B, Hf, Wf, c) -> logits (B, Hf * Wf * a, 2) and deltas (B, Hf * Wf * a, 4), float32."""
         shared = self.shared(conv4)
         shape = tf.shape(shared)
-        scores = tf.reshape(self.score(shared), [shape[0], -1, 2, self.anchors])
-        logits = tf.reshape(tf.transpose(scores, [0, 1, 3, 2]), [shape[0], -1, 2])
-        deltas = tf.reshape(self.box(shared), [shape[0], -1, 4])
+        # Channels are all backgrounds, then all objects; anchors come before the two sides here.
+        scores = tf.reshape(self.score(shared), [shape[0], -1, 2, self.anchors])  # (B, cells, 2, a)
+        logits = tf.reshape(tf.transpose(scores, [0, 1, 3, 2]), [shape[0], -1, 2])  # (B, A, 2)
+        deltas = tf.reshape(self.box(shared), [shape[0], -1, 4])  # (B, A, 4)
         return Rpn(tf.cast(logits, tf.float32), tf.cast(deltas, tf.float32))
 
 
@@ -85,17 +86,18 @@ def propose(
             the image does not fill them, as the released code does.
     """
     rpn = Rpn(tf.stop_gradient(rpn.logits), tf.stop_gradient(rpn.deltas))
-    boxes = box_ops.clip(box_ops.decode(rpn.deltas, anchors), image_size[:, None, :])
-    sides = boxes[..., 2:] - boxes[..., :2]
+    boxes = box_ops.clip(box_ops.decode(rpn.deltas, anchors), image_size[:, None, :])  # (B, A, 4)
+    sides = boxes[..., 2:] - boxes[..., :2]  # (B, A, 2)
     # A side that clipping has emptied is too small whatever min_size is.
     usable = tf.reduce_all((sides >= min_size) & (sides > 0.0), -1)
-    if stride:
+    if stride:  # anchors of cells that the image does not fill are left out
         middle = 0.5 * (anchors[:, :2] + anchors[:, 2:])
         whole_cells = stride * tf.floor(image_size / stride)
         usable &= tf.reduce_all(middle[None] < whole_cells[:, None, :], -1)
-    scores = tf.where(usable, tf.nn.softmax(rpn.logits)[..., 1], -1.0)
+    scores = tf.where(usable, tf.nn.softmax(rpn.logits)[..., 1], -1.0)  # (B, A)
+    # Only the best enter the suppression, whose time grows with the square of their number.
     best = tf.math.top_k(scores, tf.minimum(pre_nms, tf.shape(scores)[1]))
-    boxes = tf.gather(boxes, best.indices, batch_dims=1)
+    boxes = tf.gather(boxes, best.indices, batch_dims=1)  # (B, pre_nms, 4)
     return _suppress(boxes, best.values, image_size, count, nms_threshold)
 
 
@@ -110,7 +112,7 @@ def merge_proposals(
         count: N.
         nms_threshold: as in `propose`.
     """
-    boxes = tf.concat([part.boxes for part in proposals], 1)
+    boxes = tf.concat([part.boxes for part in proposals], 1)  # (B, sum of n, 4)
     scores = tf.concat([tf.where(part.valid, part.scores, -1.0) for part in proposals], 1)
     return _suppress(boxes, scores, image_size, count, nms_threshold)
 
@@ -128,9 +130,10 @@ def _suppress(
         score_threshold=0.0,
         clip_boxes=False,
     )
-    order = tf.range(count)[None, :]
+    # Suppression fills its slots from the front; an image without any box gets the whole image.
+    order = tf.range(count)[None, :]  # (1, N)
     none = (kept.valid_detections == 0)[:, None] & (order == 0)
-    whole = tf.concat([tf.zeros_like(image_size), image_size], -1)[:, None, :]
+    whole = tf.concat([tf.zeros_like(image_size), image_size], -1)[:, None, :]  # (B, 1, 4)
     return Proposals(
         boxes=tf.where(none[..., None], whole, kept.nmsed_boxes),
         scores=kept.nmsed_scores,

@@ -24,10 +24,11 @@ def rpn_losses(rpn: Rpn, targets: AnchorTargets, *, batch_size: int) -> dict[str
         targets: labels and deltas; label -1 means no loss.
         batch_size: constant normaliser of the box loss, whatever the number of sampled anchors.
     """
+    # Anchors without a loss take label 0 here and are left out of the mean.
     cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
         tf.maximum(targets.labels, 0), rpn.logits
-    )
-    box = tf.reduce_sum(smooth_l1(rpn.deltas - targets.deltas, 3.0), -1)
+    )  # (B, A)
+    box = tf.reduce_sum(smooth_l1(rpn.deltas - targets.deltas, 3.0), -1)  # (B, A)
     return {
         "rpn_class": tf.reduce_sum(_mean_where(cross_entropy, targets.labels >= 0)),
         "rpn_box": _sum_where(box, targets.labels == 1) / batch_size,
@@ -61,9 +62,9 @@ def keep_hardest(
     each = {name: tf.stop_gradient(value) for name, value in _each_roi(heads, targets).items()}
     foreground = tf.cast(targets.labels > 0, tf.float32)
     total = each["class"] + foreground * (each["box"] + mask_weight * each["mask"])
-    total = tf.where(targets.labels >= 0, total, -1.0)
+    total = tf.where(targets.labels >= 0, total, -1.0)  # (B, S); ROIs without a label come last
     hardest = tf.math.top_k(total, tf.minimum(count, tf.shape(total)[1])).indices
-    keep = tf.reduce_max(tf.one_hot(hardest, tf.shape(total)[1]), 1) > 0.0
+    keep = tf.reduce_max(tf.one_hot(hardest, tf.shape(total)[1]), 1) > 0.0  # (B, S)
     return targets._replace(labels=tf.where(keep, targets.labels, -1))
 
 
