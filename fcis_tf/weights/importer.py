@@ -16,14 +16,9 @@ from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 from fcis_tf.model.backbone import BLOCKS
 from fcis_tf.model.fcis import FCIS
+from fcis_tf.weights.chainercv import from_chainercv
 from fcis_tf.weights.keras_applications import NETWORKS, download, from_keras, read_file
-from fcis_tf.weights.mxnet import (
-    CLASS_HEAD,
-    HEADS,
-    Weights,
-    from_chainercv,
-    from_released,
-)
+from fcis_tf.weights.mxnet import CLASS_HEAD, HEADS, Weights, from_released
 from fcis_tf.weights.mxnet_params import read_params
 from fcis_tf.weights.weight_files import BEST, load_weights, save_weights
 
