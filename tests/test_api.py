@@ -60,7 +60,7 @@ def test_the_readme_and_the_page_run_as_they_stand(place, monkeypatch):
         assert picture.size == (512, 512)
     assert Path("export/1/saved_model.pb").exists()
     page = blocks("docs/python_api.md")
-    assert len(page) == 9
+    assert len(page) == 10
     names = {}
     for number, block in enumerate(page, start=1):
         # The export of the README is there already.
