@@ -1,4 +1,4 @@
-"""Commands that turn labelled images into records: convert coco, sbd, labelme, masks."""
+"""fcis convert: labelled images to TFRecords; one sub-command for each format of labels."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,22 +9,25 @@ from fcis_tf.cli.options import ClassFile, LabelMeFolder, MaskFolder, Out, Singl
 from fcis_tf.errors import FcisError
 from fcis_tf.tf_logging import import_tensorflow
 
-app = typer.Typer(help="Turn labelled images into TFRecords.")
+app = typer.Typer(help="Convert labelled images to TFRecords.")
 
 Shards = Annotated[
-    int | None, typer.Option(min=1, help="Files to write; default one for every 256 images.")
+    int | None, typer.Option(min=1, help="Number of files; default: one for every 256 images.")
 ]
 Processes = Annotated[
-    int | None, typer.Option(min=1, help="Default: all processors for large data sets, else one.")
+    int | None,
+    typer.Option(min=1, help="Default: all processors for large data sets, otherwise one."),
 ]
-Part = Annotated[str, typer.Option(metavar="I/N", help="Make every N-th shard, the I-th first.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first fault.")]
+Part = Annotated[
+    str, typer.Option(metavar="I/N", help="Make only every N-th shard, from the I-th.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first fault in the labels.")]
 Verify = Annotated[
-    bool, typer.Option("--verify", help="Only compare what is there with its manifest.")
+    bool, typer.Option("--verify", help="Only compare existing shards with the manifest.")
 ]
 ImageList = Annotated[
     Path | None,
-    typer.Option("--list", help="Text file with the names of the images to use; default all."),
+    typer.Option("--list", help="Text file with the names of the images to use; default: all."),
 ]
 
 
@@ -39,10 +42,10 @@ def coco(
     strict: Strict = False,
     verify: Verify = False,
 ) -> None:
-    """Convert a COCO json and its images; the same command continues an interrupted conversion.
+    """Convert a COCO json and its images, or continue an interrupted conversion.
 
-    Faults are counted by reason in report.json; manifest.json names the source and has a sha256
-    of every shard.
+    report.json counts the faults in the labels by reason; manifest.json has the source and the
+    sha256 of every shard.
     """
     _convert(
         "coco", images, {"annotations": annotations}, out, shards, processes, part, strict, verify
@@ -52,12 +55,13 @@ def coco(
 @app.command()
 def sbd(
     folder: Annotated[
-        Path, typer.Argument(help="With img, inst and cls (SBD), or JPEGImages and so on (VOC).")
+        Path,
+        typer.Argument(help="Folder with img, inst and cls (SBD), or JPEGImages and so on (VOC)."),
     ],
     out: Out,
     images: Annotated[
         str | None,
-        typer.Option("--list", help="train, val or a file with names of images; default all."),
+        typer.Option("--list", help="train, val or a file with image names; default: all."),
     ] = None,
     shards: Shards = None,
     processes: Processes = None,
@@ -135,7 +139,7 @@ def _convert(
     if verify:
         origin = read_source(kind, source, Report().add_fault, **options).origin
         count = manifest.verify(out, origin)
-        print(f"{out}: {count} shards as {out}/manifest.json says, made from {origin['name']}")
+        print(f"{out}: {count} shards as in {out}/manifest.json, made from {origin['name']}")
         return
     options |= {"shards": shards, "processes": processes, "part": _part(part), "strict": strict}
     with Progress("converting") as progress:
