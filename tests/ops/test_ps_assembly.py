@@ -1,5 +1,7 @@
 """Both implementations of assembly and averaging against the oracle, values and gradients."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -55,44 +57,43 @@ def example(rng, k, channels, stride, dtype):
     return maps, rois, tf.cast(maps, tf.float32).numpy().astype(np.float64)
 
 
-@pytest.mark.parametrize("labelled", [True, False])
-@pytest.mark.parametrize(("k", "p"), GEOMETRIES)
-@pytest.mark.parametrize("classes", [2, 5, 19])
-def test_assembly_equals_the_oracle(rng, impl, dtype, k, p, classes, labelled):
-    stride = 16 if labelled else 8
+@functools.cache
+def assembled(dtype, k, p, classes, labelled):
+    """Arguments of an assembly, and its values and gradient by the oracle."""
+    rng, stride = np.random.default_rng(0), 16 if labelled else 8
     maps, rois, exact = example(rng, k, 2 * classes, stride, dtype)
     labels = rng.integers(-1, classes, (IMAGES, N)).astype(np.int32)
     of_logits = rng.normal(size=(IMAGES, N, classes)).astype(np.float32)
     of_masks = rng.normal(size=(IMAGES, N, p, p, 2)).astype(np.float32)
     of_logits[0, 1], of_masks[0, 1] = 0.0, 0.0  # a ROI that OHEM leaves out
     of_logits[1, 0], of_masks[1, 1] = 0.0, 0.0
-
-    def assemble(maps, rois, labels):
-        geometry = {"group_size": k, "pooled_size": p, "stride": stride, "impl": impl}
-        return ps_assemble(maps, rois, labels if labelled else None, **geometry)
-
     index = np.repeat(np.arange(IMAGES), N)
     flat = rois.reshape(-1, 4)
     wanted = np.maximum(labels, 0).ravel() if labelled else np.full(IMAGES * N, -1)
-    expected = oracle.ps_assemble(exact, flat, index, wanted, k, p, stride)
-    slopes = oracle.ps_assemble_gradient(
-        exact,
-        flat,
-        index,
-        expected[2],
-        of_logits.reshape(-1, classes),
-        of_masks.reshape(-1, p, p, 2),
-        k,
-        p,
-        stride,
-    )
-    atol, most = TOLERANCE[dtype], GRADIENT[dtype] * np.abs(slopes).max()
+    logits, masks, chosen = oracle.ps_assemble(exact, flat, index, wanted, k, p, stride)
+    flat_upstream = of_logits.reshape(-1, classes), of_masks.reshape(-1, p, p, 2)
+    slopes = oracle.ps_assemble_gradient(exact, flat, index, chosen, *flat_upstream, k, p, stride)
+    return (maps, rois, labels, (of_logits, of_masks)), (logits, masks, slopes)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize(("k", "p"), GEOMETRIES)
+@pytest.mark.parametrize("classes", [2, 5, 19])
+def test_assembly_equals_the_oracle(impl, dtype, k, p, classes, labelled):
+    arguments, expected = assembled(dtype, k, p, classes, labelled)
+
+    def assemble(maps, rois, labels):
+        stride = 16 if labelled else 8
+        geometry = {"group_size": k, "pooled_size": p, "stride": stride, "impl": impl}
+        return ps_assemble(maps, rois, labels if labelled else None, **geometry)
+
+    atol, most = TOLERANCE[dtype], GRADIENT[dtype] * np.abs(expected[2]).max()
     for mode in MODES:
-        (logits, masks), gradient = run(mode, assemble, maps, rois, labels, (of_logits, of_masks))
+        (logits, masks), gradient = run(mode, assemble, *arguments)
         np.testing.assert_allclose(logits.numpy().reshape(-1, classes), expected[0], atol=atol)
         np.testing.assert_allclose(masks.numpy().reshape(-1, p, p, 2), expected[1], atol=atol)
-        assert gradient.dtype == maps.dtype
-        np.testing.assert_allclose(tf.cast(gradient, tf.float32), slopes, atol=most)
+        assert gradient.dtype == arguments[0].dtype
+        np.testing.assert_allclose(tf.cast(gradient, tf.float32), expected[2], atol=most)
 
 
 @pytest.mark.parametrize("mode", MODES)
