@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import tensorflow as tf
 from fcis_tf.config import load_config
 from fcis_tf.labels import Labels
 from fcis_tf.model.fcis import FCIS
+from fcis_tf.prediction.load import load_run
+from fcis_tf.prediction.predictor import Predictor
 from fcis_tf.serving.export.export import export
 from fcis_tf.weights.weight_files import BEST, save_weights
 from tests import fixtures
@@ -56,6 +59,19 @@ def exported(tmp_path_factory):
     ]
     files = [fixtures.encode_image(image) for image in images]
     return Exported(folder / "model" / "1", folder / "run", images, files)
+
+
+@pytest.fixture(scope="session")
+def live(exported, tmp_path_factory):
+    """What the run itself finds in each image."""
+
+    def predict(folder):
+        _, labels, model = load_run(exported.run)
+        found = Predictor(model, labels=labels).predict_image(exported.images)
+        (folder / "found.pickle").write_bytes(pickle.dumps(found))
+
+    folder = make_once(tmp_path_factory, "live", predict)
+    return pickle.loads((folder / "found.pickle").read_bytes())
 
 
 @pytest.fixture(scope="session")

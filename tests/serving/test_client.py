@@ -9,20 +9,12 @@ from PIL import Image
 
 from fcis_tf.errors import FcisError
 from fcis_tf.instances import Instances
-from fcis_tf.prediction.load import load_run
 from fcis_tf.prediction.output import OutputOptions
-from fcis_tf.prediction.predictor import Predictor
 from fcis_tf.serving.client.client import Client, ImageError
 from fcis_tf.serving.client.remote import predict_remotely
 from scripts.research.bad_requests import REQUEST_FAULTS, grpc_refusals, rest_refusal
 from tests import fixtures
 from tests.serving.conftest import ENVIRONMENT, ROOT
-
-
-@pytest.fixture(scope="module")
-def live(exported):
-    _, labels, model = load_run(exported.run)
-    return Predictor(model, labels=labels).predict_image(exported.images)
 
 
 @pytest.mark.parametrize("way", ["rest", "grpc"])

@@ -38,13 +38,6 @@ def signatures(exported):
     return tf.saved_model.load(str(exported.out)).signatures
 
 
-@pytest.fixture(scope="module")
-def live(exported):
-    """What the run itself says of each image."""
-    _, _, model = load_run(exported.run)
-    return Predictor(model).predict_image(exported.images)
-
-
 def test_a_process_without_the_package_gets_the_same_detections(exported, live, tmp_path):
     names = [tmp_path / f"{n}.png" for n in range(len(exported.files))]
     for name, file in zip(names, exported.files, strict=True):
