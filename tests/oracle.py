@@ -1,4 +1,4 @@
-"""Slow NumPy references, written from the specification and sharing no code with the package."""
+"""Slow NumPy references that share no code with the package."""
 
 from fractions import Fraction
 from math import ceil, floor
@@ -17,7 +17,7 @@ def iou(a, b):
 
 
 def bin_edges(low, high, cells, p, stride):
-    """Spec section 4.2: the half-open cell range of each bin of an axis, in rational arithmetic."""
+    """The half-open cell range of each bin of an axis (PSROIPooling), in rational arithmetic."""
 
     def nearest(value):  # half away from zero, NaN to 0, at most a million pixels away
         value = 0.0 if np.isnan(value) else float(np.clip(value, -1e6, 1e6))
@@ -46,7 +46,7 @@ def bins(rois, rows, columns, k, p, stride):
 
 
 def ps_roi_pool(maps, rois, image_index, k, p, stride):
-    """Spec section 4.2 for (y0, x0, y1, x1) half-open ROIs."""
+    """Means of the bins (R, p, p, D) of half-open ROIs (y0, x0, y1, x1), as PSROIPooling."""
     _, rows, columns, channels = maps.shape
     depth = channels // (k * k)
     out = np.zeros((len(rois), p, p, depth))
@@ -57,7 +57,7 @@ def ps_roi_pool(maps, rois, image_index, k, p, stride):
 
 
 def ps_assemble(maps, rois, image_index, labels, k, p, stride):
-    """Spec section 4.4: class logits (R, K), mask logits (R, p, p, 2) and their labels."""
+    """Class logits (R, K), mask logits (R, p, p, 2) and their labels (section 2.2 of the paper)."""
     pooled = ps_roi_pool(maps, rois, image_index, k, p, stride)
     pooled = pooled.reshape(len(rois), p, p, 2, maps.shape[-1] // (2 * k * k))
     logits = pooled.max(3).mean((1, 2))

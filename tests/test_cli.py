@@ -241,7 +241,7 @@ def test_the_main_job_from_the_command_line(monkeypatch, capsys, tmp_path):
     ("also", "then"),
     [([], "the same command continues"), (["--overfit", "8"], "--overfit starts again")],
 )
-def test_a_training_that_is_asked_to_stop_ends_as_in_every_shell(
+def test_a_stopped_training_exits_with_128_plus_the_signal(
     monkeypatch, capsys, tmp_path, also, then
 ):
     from fcis_tf.training import loop, overfit

@@ -111,7 +111,7 @@ def test_parity_stands_for_values_that_others_override(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["releasd", "1", "null"])
-def test_an_unknown_parity_is_told(value):
+def test_an_unknown_parity_is_an_error(value):
     with pytest.raises(FcisError, match="parity: expected 'released' or 'best'"):
         load_config(None, [f"parity={value}"])
 

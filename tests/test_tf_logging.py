@@ -40,7 +40,7 @@ def test_only_the_greeting_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("level", ["0", "1"])
-def test_who_asks_for_messages_gets_all(tmp_path, level):
+def test_messages_can_be_requested(tmp_path, level):
     done = import_it(tmp_path, "", level)
     assert "oneDNN custom operations" in done.stderr and "absl" in done.stderr
 

@@ -81,8 +81,8 @@ def test_resize_samples_by_the_factor_itself():
 
 @pytest.mark.parametrize("size", [(27, 40), (40, 27), (30, 40), (20, 53), (31, 31), (1, 7)])
 @pytest.mark.parametrize("factor", [None, 1.37, 0.8, np.float32(2 / 3)])
-def test_resized_pixels_are_bilinear_whatever_way_is_taken(rng, size, factor):
-    """Factors of the specification make one side whole, 1.37 makes neither."""
+def test_resized_pixels_are_bilinear_in_every_implementation(rng, size, factor):
+    """The factor of `resize_factor` makes one side whole, 1.37 makes neither."""
     image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
     given = augment.resize_factor(size, 38, 63) if factor is None else tf.constant(factor)
     found = augment.resize({"image": tf.constant(image), "boxes": tf.zeros([0, 4])}, given)["image"]
@@ -105,7 +105,7 @@ def test_resized_pixels_are_bilinear_whatever_way_is_taken(rng, size, factor):
         ((300, 900), 600, 1000, 1000 / 900),
     ],
 )
-def test_resize_factor_of_the_specification(size, short, long, factor):
+def test_resize_factor_of_the_released_sizes(size, short, long, factor):
     assert float(augment.resize_factor(size, short, long)) == pytest.approx(factor)
 
 

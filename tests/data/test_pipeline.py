@@ -155,7 +155,7 @@ def test_half_of_the_images_are_mirrored(folder):
     assert 15 <= mirrored <= 45
 
 
-def test_turned_images_lie_in_all_eight_ways(folder):
+def test_turned_images_take_all_eight_orientations(folder):
     options = {"batch_size": 1, "factors": (1.0,)}
     plain = batches(folder, 120, flip=False, **options)
     drawn = batches(folder, 120, turn=True, **options)

@@ -121,7 +121,7 @@ def test_faults_name_the_cause(rng):
         ("image/object/class/text", [b"disc"], "image/object/class/text has 1 entries, expected 3"),
     ],
 )
-def test_faults_inside_a_record_are_told_in_one_line(rng, key, values, words):
+def test_faults_inside_a_record_are_reported_in_one_line(rng, key, values, words):
     example = tf.train.Example.FromString(encode(fixtures.make_record(rng)))
     feature = example.features.feature[key].bytes_list.value
     del feature[:]

@@ -30,7 +30,7 @@ def boundary_iou(one, other):
     return min(float((a & b).sum() / max((a | b).sum(), 1)) for a, b in parts)
 
 
-def test_boundary_ap_equals_pycocotools_told_the_boundary_iou_of_pixels(rng):
+def test_boundary_ap_equals_pycocotools_with_the_boundary_iou_of_pixels(rng):
     records = [fixtures.make_record(rng, str(n), instances=4, crowds=n % 2) for n in range(1, 7)]
     truth, found = coco.ground_truth(records, LABELS), noisy(records, rng, noise=1)
 

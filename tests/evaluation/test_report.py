@@ -130,19 +130,19 @@ def test_its_numbers_are_the_metrics(evaluation, tmp_path):
 
 
 def test_best_and_worst_are_ordered_and_apart(evaluation, tmp_path):
-    asked = []
+    requested = []
 
     def fetch(places):
-        asked.extend(places)
+        requested.extend(places)
         return plain(places)
 
     text = write_report(evaluation, tmp_path, title="A run", fetch=fetch).read_text()
     quality = evaluation.operating.quality
     best = min(MOST_PICTURES, len(quality) // 2)
-    assert len(set(asked)) == len(asked) == len(quality)
-    assert quality[asked[0]] == quality.max() and quality[asked[best]] == quality.min()
-    assert (np.diff(quality[asked[:best]]) <= 0).all() and (
-        np.diff(quality[asked[best:]]) >= 0
+    assert len(set(requested)) == len(requested) == len(quality)
+    assert quality[requested[0]] == quality.max() and quality[requested[best]] == quality.min()
+    assert (np.diff(quality[requested[:best]]) <= 0).all() and (
+        np.diff(quality[requested[best:]]) >= 0
     ).all()
     assert text.index(">The worst<") < text.index(">The best<")
 

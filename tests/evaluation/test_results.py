@@ -73,7 +73,7 @@ def test_faults_are_named_with_the_file(truth, found, tmp_path, make, words):
 
 
 @pytest.mark.parametrize("masks", [True, False])
-def test_boxes_of_another_convention_are_told_apart(truth, found, tmp_path, masks):
+def test_boxes_of_another_convention_are_recognized(truth, found, tmp_path, masks):
     def boxes(convert):
         kept = (
             found if masks else [{k: v for k, v in r.items() if k != "segmentation"} for r in found]

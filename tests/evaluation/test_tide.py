@@ -35,7 +35,7 @@ SHIFTED = square(0, 8, 20)  # IoU with A is 12 / 28
         ("missed", [B], [3], [0.8]),
     ],
 )
-def test_every_kind_of_error_is_told_and_costs_what_it_costs(kind, masks, ids, scores):
+def test_every_kind_of_error_is_found_with_its_cost(kind, masks, ids, scores):
     truth = truth_of([(A, 3), (B, 3)])
     errors = analysed(truth, rows(1, masks, ids, scores))
     assert {name: n for name, n in errors.counts.items() if n and name in KINDS} == {kind: 1}

@@ -12,7 +12,7 @@ def resnet50():
 
 
 def reference_sizes(side):
-    """Spec section 1.2."""
+    """Cells of conv4 by the released padding and pooling (`get_resnet_v1_conv4`)."""
     conv1 = (side - 1) // 2 + 1
     pool = -((3 - conv1) // 2) + 1
     return ((pool - 1) // 2 + 1 - 1) // 2 + 1
@@ -21,7 +21,7 @@ def reference_sizes(side):
 @pytest.mark.parametrize(
     ("side", "cells"), [(600, 38), (1000, 63), (563, 36), (333, 21), (450, 28)]
 )
-def test_feature_sizes_of_the_specification(resnet50, side, cells):
+def test_feature_sizes_are_those_of_the_released_network(resnet50, side, cells):
     conv4, conv5 = resnet50.compute_output_shape((1, side, 16, 3))
     found = resnet50(tf.zeros([1, side, 16, 3]))
     assert reference_sizes(side) == cells

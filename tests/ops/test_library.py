@@ -120,7 +120,7 @@ def test_other_sources_or_another_tensorflow_are_another_library(empty, monkeypa
     assert len({first, second, build.library_path()}) == 3
 
 
-def test_without_a_compiler_stock_operations_run_and_one_warning_says_so(empty, monkeypatch):
+def test_without_a_compiler_stock_operations_run_with_one_warning(empty, monkeypatch):
     monkeypatch.setenv("PATH", str(empty))
     monkeypatch.delenv("FCIS_OPS", raising=False)
     with pytest.warns(UserWarning, match="stock operations.*apt-get install g") as caught:

@@ -140,7 +140,7 @@ def test_no_rois_give_no_values_and_a_gradient_of_zero(impl, dtype, count):
     assert gradient.shape == maps.shape and not np.any(tf.cast(gradient, tf.float32))
 
 
-def test_rois_that_are_not_finite_read_what_the_oracle_says(rng, impl):
+def test_rois_that_are_not_finite_equal_the_oracle(rng, impl):
     maps = rng.normal(size=(1, 6, 7, 9 * 4)).astype(np.float32)
     rois = np.array([*NOT_FINITE.values()], np.float32)
     none = np.zeros(len(rois), int)

@@ -135,7 +135,7 @@ def test_members_may_have_another_stride_and_orders_do_not_matter(model, image):
     assert np.abs(first[1] - detect([model], image)[1]).max() > 1e-3
 
 
-def test_united_proposals_are_those_of_one_suppression(rng):
+def test_merged_proposals_are_those_of_one_suppression(rng):
     boxes = oracle.random_boxes(rng, (2, 1, 30), low=0.0, high=50.0, least=8.0)
     scores = rng.uniform(0.1, 1, (2, 1, 30)).astype(np.float32)
     valid = np.ones((2, 1, 30), bool)

@@ -30,7 +30,7 @@ def test_folders_patterns_and_files_in_name_order(folder):
     assert names(mixed, folder) == ["sub/c.png", "a.bmp", "b.png"]
 
 
-def test_a_file_whose_name_looks_like_a_pattern(folder):
+def test_a_file_whose_name_resembles_a_pattern(folder):
     file = folder / "x[1].png"
     (folder / "b.png").rename(file)
     assert find_files([file]) == [file]

@@ -47,7 +47,7 @@ def test_images_of_many_sizes_are_one_graph(model, rng):
     assert [graph.experimental_get_tracing_count() for graph in graphs] == [1, 1, 1]
 
 
-def test_each_roi_says_what_its_scale_says_of_it(model, image):
+def test_each_roi_is_scored_at_its_own_scale(model, image):
     """By hand: every ROI read from its own whole image at its own scale, one at a time."""
     scales, side = (0.75, 1.0, 1.5), 30.0
     changed = variant(model, "predict.flip=true", f"predict.scales={list(scales)}")
@@ -91,7 +91,7 @@ def test_each_roi_says_what_its_scale_says_of_it(model, image):
         np.testing.assert_allclose(frame * scale, np.round(roi * scale), atol=1e-3)
 
 
-def test_scales_that_no_roi_asks_for_are_not_computed(model, image, monkeypatch):
+def test_scales_without_rois_are_not_computed(model, image, monkeypatch):
     multi = MultiScale(Detector([model]), scales=(0.5, 1.0, 64.0), side=20.0)
     seen = []
 

@@ -76,7 +76,7 @@ def test_a_tiled_image_is_wholly_predicted(written):
     assert (np.diff([row["score"] for row in rows if row["image_id"] == "wide.png"]) <= 0).all()
 
 
-def test_only_what_is_asked_for(written, tmp_path):
+def test_only_the_requested_output_is_written(written, tmp_path):
     _, out, source = written
     run = source.parent / "run"
     files = predict_files(run, [source / "*.png"], tmp_path, OutputOptions(pictures=False), limit=1)

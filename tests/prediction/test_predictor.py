@@ -112,7 +112,7 @@ def test_files_bytes_and_arrays_lists_and_iterators(rng, alone, tmp_path):
         alone.predict_image(b"text")
 
 
-def test_image_files_are_turned_as_their_exif_orientation_says(rng, alone):
+def test_image_files_are_turned_by_their_exif_orientation(rng, alone):
     image = picture(rng, 50, 60)
     exif = Image.Exif()
     exif[0x0112] = 6

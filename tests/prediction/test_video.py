@@ -61,5 +61,5 @@ def test_a_truncated_video_is_refused(tmp_path):
         list(read_frames(tmp_path / "cut.mp4"))
 
 
-def test_videos_are_told_by_their_names(tmp_path):
+def test_videos_are_recognized_by_their_names(tmp_path):
     assert is_video(tmp_path / "A.MP4") and not is_video(tmp_path / "a.png")

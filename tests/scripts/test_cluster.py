@@ -74,7 +74,7 @@ def test_kubernetes(tmp_path, monkeypatch):
         (["2"], "expected WORKERS"),
     ],
 )
-def test_launching_says_what_is_wrong(workers, command):
+def test_launching_names_what_is_wrong(workers, command):
     done = subprocess.run(
         ["bash", "scripts/deploy/launch_workers.sh", *workers], capture_output=True, text=True
     )

@@ -1,4 +1,4 @@
-"""The scripts of the paper's tables, with a command line that only writes down what it is asked."""
+"""The scripts of the paper's tables, with a command line that only records its arguments."""
 
 import json
 import os

@@ -19,11 +19,11 @@ def start(*arguments, path):
 
 @pytest.fixture
 def docker(tmp_path):
-    """A ``docker`` that writes down what it is asked."""
+    """A ``docker`` that only records its arguments."""
     folder = tmp_path / "bin"
     folder.mkdir()
     tool = folder / "docker"
-    tool.write_text(f'#!/bin/sh\necho "$FCIS_EXPORT $@" >> {tmp_path}/asked\n')
+    tool.write_text(f'#!/bin/sh\necho "$FCIS_EXPORT $@" >> {tmp_path}/calls\n')
     tool.chmod(0o755)
     return folder
 
@@ -35,8 +35,8 @@ def test_one_line_starts_the_server_on_an_export(docker, tmp_path):
     (export / "batching_parameters.txt").touch()
     done = start(export, "gpu", path=docker)
     assert done.returncode == 0, done.stderr
-    asked = (tmp_path / "asked").read_text()
-    assert asked.startswith(f"{export} compose") and "--profile gpu up --detach --wait" in asked
+    calls = (tmp_path / "calls").read_text()
+    assert calls.startswith(f"{export} compose") and "--profile gpu up --detach --wait" in calls
     assert "http://localhost:8501" in done.stdout
 
 

@@ -29,7 +29,7 @@ def test_a_url_of_another_form(url, text):
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
-def test_nobody_there_is_said_within_the_deadline(scheme):
+def test_no_server_is_reported_within_the_deadline(scheme):
     start = time.monotonic()
     with (
         Client(f"{scheme}://localhost:9", deadline=0.5) as client,
@@ -101,7 +101,7 @@ EMPTY = {
 }
 
 
-def test_a_busy_server_is_asked_again_after_longer_and_longer_pauses():
+def test_requests_to_a_busy_server_are_repeated_after_growing_pauses():
     busy = (503, b'{"error": "queue is full"}')
     with Scripted(busy, busy, busy, FINE) as server, Client(server.url) as client:
         answer = client.detect(b"x")
@@ -130,7 +130,7 @@ def test_a_busy_server_is_given_up_at_the_deadline():
         (200, b'{"outputs": [1, 2]}', r"not the response"),
     ],
 )
-def test_other_faults_are_said_at_once(status, body, text):
+def test_other_faults_are_reported_at_once(status, body, text):
     with Scripted((status, body)) as server, Client(server.url) as client:
         with pytest.raises(FcisError, match=text):
             client.detect(b"x")

@@ -1,4 +1,4 @@
-"""Kill a training again and again, and compare it with one that nobody disturbed.
+"""Kill a training again and again, and compare it with an undisturbed one.
 
 python -m tests.training.kill_and_resume --kills 20 WORK
 """

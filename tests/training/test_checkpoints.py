@@ -89,7 +89,7 @@ def test_only_the_newest_few_stay(tmp_path):
     assert checkpoint_numbers(tmp_path) == [5, 4]
 
 
-def test_if_all_are_damaged_it_says_so(three):
+def test_all_checkpoints_damaged_is_an_error(three):
     for file in three.glob("*.index"):
         file.write_bytes(b"")
     with pytest.raises(FcisError, match="expected a checkpoint to continue from, found 3 damaged"):

@@ -1,4 +1,4 @@
-"""What stops a training, in one line; that the loop asks is in test_loop.py."""
+"""Errors that stop a training are one line; test_loop.py tests that the loop checks for them."""
 
 import errno
 import os
@@ -33,7 +33,7 @@ def test_an_update_that_is_left_out_may_have_any_norm():
     check_finite(FINE | {"gradient_norm": float("inf"), "loss_scale": 8.0}, 1, images("a"))
 
 
-def test_a_full_disk_is_told_in_one_line(tmp_path):
+def test_a_full_disk_is_reported_in_one_line(tmp_path):
     for fault in (
         OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
         OSError("Unable to create file (error message = 'No space left on device')"),

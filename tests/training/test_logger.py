@@ -59,6 +59,6 @@ def test_the_rest_is_estimated_from_steps_that_do_not_trace(tmp_path, capsys):
     assert lines == ["about 0:02:54 for the other 87 steps, evaluation apart"]  # 87 times 2 seconds
 
 
-def test_memory_is_told_in_gigabytes():
+def test_memory_is_reported_in_gigabytes():
     word, number, unit = memory().split()
     assert (word, unit) == ("memory", "GB") and 0.1 < float(number) < 1000

@@ -99,7 +99,7 @@ def test_tensorboard_holds_losses_metrics_and_pictures(finished):
 
 
 def stop_at(monkeypatch, wanted, act):
-    """Do something when the loop looks at the numbers of a step."""
+    """Call `act` when the loop checks the numbers of step `wanted`."""
     check = loop.check_finite
 
     def acting(row, step, *rest):
@@ -110,7 +110,7 @@ def stop_at(monkeypatch, wanted, act):
     monkeypatch.setattr(loop, "check_finite", acting)
 
 
-def test_a_run_asked_to_stop_continues_even_from_a_damaged_checkpoint(
+def test_a_stopped_run_continues_even_from_a_damaged_checkpoint(
     finished, records, tmp_path, monkeypatch, capsys
 ):
     config = configure(records, "train.steps=6", "train.checkpoint_every=3")

@@ -6,7 +6,7 @@ from fcis_tf.training.losses import keep_hardest, roi_losses, rpn_losses, smooth
 from tests import oracle
 
 
-def test_smooth_l1_values_of_the_specification():
+def test_smooth_l1_values():
     found = smooth_l1(tf.constant([0.1, 1.0, -1.0, 0.0]), 3.0)
     np.testing.assert_allclose(found, [0.045, 1 - 1 / 18, 1 - 1 / 18, 0.0], rtol=1e-6)
 

@@ -20,8 +20,8 @@ def variables():
     return found
 
 
-def test_one_step_of_the_specification():
-    """Spec annex D: g = 1, w = 2, rate 5e-4, decay 5e-4 from rest."""
+def test_one_step_from_rest():
+    """By hand: the first step for g = 1, w = 2, rate 5e-4 and decay 5e-4."""
     kernel, bias, fast = variables()
     optimizer = SgdL2(5e-4, momentum=0.9, decay=5e-4)
     optimizer.apply([tf.ones(v.shape) for v in (kernel, bias, fast)], [kernel, bias, fast])

@@ -30,7 +30,7 @@ def configure(records, *changes):
 
 
 @pytest.mark.slow
-def test_without_time_to_learn_it_says_what_to_look_at(records, tmp_path, monkeypatch):
+def test_an_overfit_that_fails_names_what_to_check(records, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PASSES", 2)
     monkeypatch.setattr(module, "EVALUATIONS", 2)
     found = overfit(configure(records), tmp_path / "run", 2)

@@ -8,7 +8,7 @@ from tests.training.kill_and_resume import try_kills
 
 
 @pytest.mark.slow
-def test_a_killed_training_ends_as_one_that_nobody_disturbed(tmp_path, capsys):
+def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path, capsys):
     try_kills(tmp_path, kills=2, evaluated=False)
     # The second kill waits for half a checkpoint; the first, at a random moment, may find one too.
     words = r"2 of 2: killed at 2 moments, [12] of them with half a checkpoint"

@@ -47,7 +47,7 @@ def near(rng, boxes, count):
     return found.astype(np.float32)
 
 
-def test_anchor_labels_and_deltas_follow_the_specification(rng):
+def test_anchor_labels_and_deltas_follow_the_released_rules(rng):
     batch = make_batch(rng)
     anchors = oracle.random_boxes(rng, (300,), low=-20.0, high=120.0, least=10.0)
     # A quota of all anchors: nothing is left to chance.
@@ -103,7 +103,7 @@ def test_an_image_without_instances_has_background_only(rng):
 
 
 @pytest.mark.parametrize("sampling", ["random", "ohem"])
-def test_roi_targets_follow_the_specification(rng, sampling):
+def test_roi_targets_follow_the_released_rules(rng, sampling):
     batch = make_batch(rng)
     truth = batch["boxes"].numpy()[:, :4]
     boxes = near(rng, truth, 8)

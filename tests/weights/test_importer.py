@@ -257,7 +257,7 @@ def test_unknown_sources(source, words):
         read_weights(source)
 
 
-def test_a_download_without_a_network_says_what_to_do(monkeypatch):
+def test_a_download_without_a_network_names_the_remedy(monkeypatch):
     def fail(**_):
         raise Exception("URL fetch failure on https://...: None -- [Errno -2]")
 
@@ -273,7 +273,7 @@ def test_damaged_files_are_named(tmp_path, name):
         read_weights(tmp_path / name)
 
 
-def test_classes_that_nobody_names(narrow, tmp_path):
+def test_classes_without_names(narrow, tmp_path):
     with pytest.raises(FcisError, match="the weights have 4 classes; name them with --labels"):
         import_run(RELEASED, tmp_path / "run", overrides=TINY)
     assert not (tmp_path / "run").exists()

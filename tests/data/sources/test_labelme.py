@@ -258,7 +258,7 @@ def test_labels_of_a_turned_photograph_are_of_what_labelme_shows(tmp_path):
         assert shown[mask > 0].min() > 200 and shown[mask == 0].max() < 55
 
 
-def test_images_are_found_where_the_json_says_and_beside_it(tmp_path):
+def test_images_are_found_where_the_json_places_them_and_beside_it(tmp_path):
     shapes = [labelme_shape("a", TRIANGLE)]
     write(tmp_path / "in" / "labels", shapes, "a", imagePath="..\\images\\a.jpg")
     (tmp_path / "in" / "images").mkdir()

@@ -99,7 +99,7 @@ def test_a_folder_for_every_image_as_in_the_data_science_bowl(tmp_path):
     assert report.classes == {"nucleus": 6}
 
 
-def test_the_size_of_the_masks_says_whether_a_photograph_was_turned(tmp_path):
+def test_the_size_of_the_masks_decides_whether_a_photograph_was_turned(tmp_path):
     folder = tmp_path / "in"
     exif = Image.Exif()
     exif[0x0112] = 6
