@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from fcis_tf.cutouts import CutOut
 from fcis_tf.evaluation import coco
+from fcis_tf.instances import Instances
 from fcis_tf.labels import Labels
 from tests import fixtures
 
@@ -11,14 +13,16 @@ LABELS = Labels((3, 7, 9, 11), ("disc", "block", "other", "absent"))
 
 def rows(image_id, masks, category_ids, scores, labels=LABELS):
     """COCO results of masks with tight boxes."""
-    return coco.results(
-        image_id,
+    height, width = masks[0].shape
+    return Instances(
+        height,
+        width,
         np.array([fixtures.tight_box(mask) for mask in masks]),
         np.array([1 + labels.ids.index(i) for i in category_ids]),
         np.array(scores),
-        np.array(masks),
+        tuple(CutOut(0, 0, np.asarray(mask, bool)) for mask in masks),
         labels,
-    )
+    ).to_coco(image_id)
 
 
 def noisy(records, rng, noise=6, wrong=0.2, copies=2):
