@@ -1,5 +1,6 @@
 """Keras' own training of the network: `compile`, `fit`, `evaluate`, and what is saved of them."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import keras
@@ -25,6 +26,23 @@ class StepLoss(Protocol):
 
     def check(self, model: Any) -> None:
         """Raise FcisError if `fit` cannot make the update that the settings describe."""
+
+
+class Means:
+    """Means over images of named values; an object that Keras does not take for a part of a model.
+
+    Args:
+        names: of the values.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.metrics = [keras.metrics.Mean(name) for name in names]
+
+    def update(self, sums: dict[str, Tensor], images: Tensor) -> dict[str, Tensor]:
+        """The means so far, with those of a further number of images whose sums are given."""
+        for mean in self.metrics:
+            mean.update_state(tf.math.divide_no_nan(sums[mean.name], images), images)
+        return {mean.name: mean.result() for mean in self.metrics}
 
 
 class KerasTraining(keras.Model):
@@ -83,7 +101,7 @@ class KerasTraining(keras.Model):
         )
         self.loss: StepLoss = loss
         with strategy.scope():
-            self.means = {name: keras.metrics.Mean(name) for name in ("loss", *loss.names)}
+            self.means = Means(("loss", *loss.names))
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """The arguments of `compile`, in types that JSON holds; None before it."""
@@ -104,7 +122,14 @@ class KerasTraining(keras.Model):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """The means of the losses over the images of an epoch."""
-        return list(self.means.values()) if self.compiled else []
+        return self.means.metrics if self.compiled else []
+
+    def fit(self, x: Any, *, shuffle: bool = False, **options: Any) -> keras.callbacks.History:
+        """As in Keras, from a `tf.data.Dataset` of batch dictionaries, which is in order already.
+
+        Keras calls `shuffle` its default, and then warns that a dataset is not shuffled.
+        """
+        return super().fit(x, shuffle=shuffle, **options)
 
     def train_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One update from a replica's part of a batch; the losses of the epoch so far."""
@@ -120,14 +145,20 @@ class KerasTraining(keras.Model):
 
     def test_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The losses of the data so far, without an update."""
-        losses = self.loss(self, batch, training=False)
+
+        def measure() -> dict[str, Tensor]:
+            return self.loss(self, batch, training=False)
+
+        # The last batch of the data may leave a device without images.
+        losses = tf.cond(
+            tf.shape(batch["image"])[0] > 0,
+            measure,
+            lambda: {name: tf.zeros([]) for name in self.loss.names},
+        )
         return self._report(batch, losses, tf.add_n(list(losses.values())))
 
     def _report(
         self, batch: dict[str, Tensor], losses: dict[str, Tensor], total: Tensor
     ) -> dict[str, Tensor]:
         images = tf.cast(tf.shape(batch["image"])[0], tf.float32)
-        # The last batch of an epoch may leave a replica without images.
-        for name, value in {"loss": total, **losses}.items():
-            self.means[name].update_state(tf.math.divide_no_nan(value, images), images)
-        return {name: mean.result() for name, mean in self.means.items()}
+        return self.means.update({"loss": total, **losses}, images)

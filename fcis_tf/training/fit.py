@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from fcis_tf.config import Config, TrainConfig
 from fcis_tf.data.pipeline import evaluation_dataset, training_dataset
-from fcis_tf.data.records import load_labels
+from fcis_tf.data.records import load_labels, read_serialized
 from fcis_tf.errors import FcisError
 from fcis_tf.labels import Labels
 from fcis_tf.model.fcis import FCIS
@@ -107,17 +107,23 @@ def validation_data(config: Config, batch_size: int | None = None) -> tf.data.Da
     if not data.validation:
         raise FcisError("data.validation: no validation records configured; set it to a folder")
     devices = tf.distribute.get_strategy().num_replicas_in_sync
-    return evaluation_dataset(
+    batch_size = batch_size or config.train.batch_size * devices
+    batches = evaluation_dataset(
         data.validation,
         labels_of(config),
         data,
-        batch_size=batch_size or config.train.batch_size * devices,
-    ).map(_needed, tf.data.AUTOTUNE)
+        batch_size=batch_size,
+    )
+    # Keras warns at the end of data whose length it did not know.
+    count = sum(1 for _ in read_serialized(data.validation))
+    length = tf.data.experimental.assert_cardinality(-(-count // batch_size))
+    return batches.map(_needed, tf.data.AUTOTUNE).apply(length)
 
 
 def labels_of(config: Config) -> Labels:
     """The classes that a configuration names, or else those of its records."""
     data = config.data
+    records = data.train or data.validation
     if data.labels:
         return Labels.load(data.labels)
     records = data.train or data.validation
