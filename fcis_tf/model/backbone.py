@@ -6,7 +6,6 @@ is a network of two basic blocks a stage for CPUs and for training from scratch.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -21,41 +20,12 @@ FROZEN = 2  # stages that the paper does not train
 
 
 @keras.saving.register_keras_serializable("fcis_tf")
-class GroupNorm(layers.Layer):
-    """Group normalisation whose variance is the mean squared distance from the mean, in float32.
+class GroupNorm(layers.GroupNormalization):
+    """Keras' layer, under the name that it has in weight files: Keras writes the class there.
 
-    The usual E[x^2] - E[x]^2 cancels on nearly constant images and then diverges in bfloat16.
+    It computes in float32, and its variance is the mean squared distance from the mean: the usual
+    E[x^2] - E[x]^2 cancels on nearly constant images and then diverges in bfloat16.
     """
-
-    def __init__(self, groups: int, epsilon: float = 1e-5, **options: object) -> None:
-        super().__init__(**options)
-        self.groups, self.epsilon = groups, epsilon
-
-    def build(self, shape: tuple[int | None, ...]) -> None:
-        width = shape[-1]
-        if width is None or width % self.groups:
-            raise ValueError(f"{self.name}: {width} channels do not divide into {self.groups}")
-        self.gamma = self.add_weight(shape=(width,), initializer="ones", name="gamma")
-        self.beta = self.add_weight(shape=(width,), initializer="zeros", name="beta")
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "groups": self.groups, "epsilon": self.epsilon}
-
-    def call(self, x: Tensor) -> Tensor:
-        dtype, width = x.dtype, x.shape[-1]
-        x = tf.cast(x, tf.float32)
-        mean = self._of_groups(tf.reduce_mean(x, [1, 2]), width)
-        x -= mean[:, None, None, :]
-        variance = self._of_groups(tf.reduce_mean(tf.square(x), [1, 2]), width)
-        scale = tf.math.rsqrt(variance + self.epsilon) * tf.cast(self.gamma, tf.float32)
-        x = x * scale[:, None, None, :] + tf.cast(self.beta, tf.float32)
-        return tf.cast(x, dtype)
-
-    def _of_groups(self, per_channel: Tensor, width: int) -> Tensor:
-        """Average (B, width) over each group, repeated for its channels."""
-        size = width // self.groups
-        mean = tf.reduce_mean(tf.reshape(per_channel, [-1, self.groups, size]), -1)
-        return tf.repeat(mean, size, axis=1)
 
 
 @keras.saving.register_keras_serializable("fcis_tf")
@@ -206,7 +176,7 @@ class _Layers:
         if self.norm == "folded":
             return x
         if self.norm == "group":
-            return GroupNorm(8, name=name, dtype=self.dtype)(x)
+            return GroupNorm(8, epsilon=1e-5, name=name, dtype=self.dtype)(x)
         if self.norm == "frozen_batch":
             return FrozenBatchNorm(epsilon=1e-5, name=name, dtype=self.dtype)(x)
         return layers.BatchNormalization(

@@ -153,11 +153,11 @@ def test_the_snippets_of_the_documentation_run_as_they_stand(records, tmp_path, 
     }
     assert {"epoch_mask_AP", "epoch_mask_AP50", "epoch_box_AP", "epoch_loss"} <= tags
     exec(load, names)
-    for file, steps in (("model.keras", 4), ("best.keras", 2)):
-        saved = names["model"] if file == "model.keras" else keras.saving.load_model(file)
-        assert saved is not model and saved.optimizer.iterations == steps
-        for one, other in zip(saved.weights, model.weights, strict=True):
-            np.testing.assert_array_equal(one, other)
+    best, again = keras.saving.load_model("best.keras"), names["model"]
+    assert (best.optimizer.iterations, again.optimizer.iterations) == (2, 4)
+    for one, early, weight in zip(again.weights, best.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(one, weight)
+        np.testing.assert_allclose(early, weight, atol=1e-6)  # the average of equal weights rounds
 
     # TerminateOnNaN
     broken = fcis_tf.training_data(config).map(lambda one: {**one, "image": np.nan * one["image"]})
