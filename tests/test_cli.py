@@ -204,6 +204,7 @@ def test_the_doctors_verdict_is_the_exit_status(monkeypatch, capsys, sound):
     assert (code, out) == (0 if sound else 1, "findings\n")
 
 
+@pytest.mark.slow
 def test_the_main_job_from_the_command_line(monkeypatch, capsys, tmp_path):
     """shapes, convert, inspect, train, evaluate, predict, export: each says what it wrote."""
     monkeypatch.chdir(tmp_path)

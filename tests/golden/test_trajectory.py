@@ -12,6 +12,7 @@ from tests.golden import layout
 from tests.golden.arrays import CLASSES, K, assign, golden, tiny, unpack
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_trajectory(narrow, close, devices):
     """Five optimiser steps of two images: every loss of every step, and all weights at the end.

@@ -96,6 +96,7 @@ def test_a_folder_by_a_server_is_written_and_its_bad_file_named(exported, stand_
     assert {one["category_id"] for one in results} <= set(fixtures.NAMES)
 
 
+@pytest.mark.slow
 def test_the_load_test_finds_nothing_wrong(exported, tmp_path):
     """Some hundred requests of sixteen clients; docs/serving.md has ten thousand."""
     for n, image in enumerate(exported.images):

@@ -80,6 +80,7 @@ def loop(config, batches, strategy):
     return [w.numpy() for w in model.weights], step.moving_average.values, losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "devices", "tolerance"),
     [

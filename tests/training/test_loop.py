@@ -181,6 +181,7 @@ def test_a_finished_run_is_not_trained_again(finished, records):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_finds_the_instances(records, tmp_path):
     config = configure(records, "train.steps=150", "train.evaluate_every=150", "train.ema=0")
     metrics = loop.train(config, tmp_path / "run", strategy=one_device())

@@ -70,6 +70,7 @@ def two_devices():
     return mirrored_strategy("/cpu:0", "/cpu:1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "ways"),
     [
