@@ -141,7 +141,7 @@ def test_the_snippets_of_the_documentation_run_as_they_stand(records, tmp_path, 
         exec(block, names)
     model, history = names["model"], names["history"].history
     assert history["val_mask_AP"] == history["val_mask_AP"][:1] * 2  # stopped after the second
-    metrics, _ = evaluate_model(Predictor(model), records, labels_of(config))
+    metrics, _ = evaluate_model(Predictor(model, labels=labels_of(config)), records)
     assert history["val_mask_AP"][-1] == metrics.mask["AP"]
     assert history["val_mask_AP50"][-1] == metrics.mask["AP50"]
     assert history["val_box_AP"][-1] == metrics.box["AP"]
