@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from faster_coco_eval.core import mask as fast_mask
 from pycocotools import mask as coco_mask
 
 from fcis_tf.errors import FcisError
@@ -178,9 +177,10 @@ def _sized(detections: Columns, kind: str) -> list[dict[str, Any]]:
         areas = [row["bbox"][2] * row["bbox"][3] for row in detections.rows]
     else:
         masks = [row["segmentation"] for row in detections.rows]
-        areas = fast_mask.area(masks).tolist() if masks else []
-        if kind == "enclosing" and masks:
-            areas = fast_mask.toBbox(masks)[:, 2:].prod(1).tolist()
+        if kind == "enclosing":
+            areas = [float(width * height) for _, _, width, height in map(coco_mask.toBbox, masks)]
+        else:
+            areas = [float(coco_mask.area(mask)) for mask in masks]
     return [
         {"id": number, "area": area, "bbox": [0, 0, 0, 0]}
         | {key: row[key] for key in ("image_id", "category_id", "score")}

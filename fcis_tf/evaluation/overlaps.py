@@ -4,7 +4,8 @@ import os
 from typing import Any, NamedTuple
 
 import numpy as np
-from faster_coco_eval.core import mask as coco_mask
+from faster_coco_eval.core.mask import calculateRleForAllAnnotations
+from pycocotools import mask as coco_mask
 
 from fcis_tf.labels import Labels
 
@@ -127,7 +128,8 @@ def _outlines(part: Columns, which: np.ndarray) -> dict[int, dict[str, Any]]:
         {key: part.rows[n][key] for key in ("image_id", "segmentation")} for n in which.tolist()
     ]
     sizes = {row["image_id"]: tuple(row["segmentation"]["size"]) for row in rows}
-    coco_mask.calculateRleForAllAnnotations(rows, sizes, True, True, BOUNDARY, THREADS)
+    # Boundaries are the one thing of masks that pycocotools does not have.
+    calculateRleForAllAnnotations(rows, sizes, True, True, BOUNDARY, THREADS)
     return {n: row["boundary"] for n, row in zip(which.tolist(), rows, strict=True)}
 
 

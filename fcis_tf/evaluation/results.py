@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faster_coco_eval.core import mask as coco_mask
+from pycocotools import mask as coco_mask
 
-from fcis_tf.data.sources.segmentation import to_rle
+from fcis_tf.data.sources.segmentation import first_damaged, to_rle
 from fcis_tf.errors import FcisError
 from fcis_tf.evaluation.annotations import is_box, is_id, read_json
 from fcis_tf.labels import Labels
@@ -109,8 +109,15 @@ def check(
             raise FcisError(
                 f"{name}: image {row['image_id']} has score {score!r}, not a finite number"
             )
-        if "segmentation" in row:
-            row["segmentation"] = _mask(row, sizes[row["image_id"]], name)
+    masked = [row for row in found if "segmentation" in row]
+    for row in masked:
+        row["segmentation"] = _mask(row, sizes[row["image_id"]], name)
+    damaged = first_damaged([row["segmentation"] for row in masked])
+    if damaged is not None:
+        raise _no_mask(masked[damaged], name)
+    for row in masked:
+        if "bbox" not in row:
+            row["bbox"] = coco_mask.toBbox(row["segmentation"]).tolist()
 
 
 def _mask(row: dict[str, Any], size: list[int], name: str) -> dict[str, Any]:
@@ -121,21 +128,19 @@ def _mask(row: dict[str, Any], size: list[int], name: str) -> dict[str, Any]:
             f"{name}: image {row['image_id']} is {size} (height, width), "
             f"found a mask of {mask.get('size')}"
         )
-    try:
-        # The text of ordinary RLE is only read: rewriting it would take longer than matching.
-        if isinstance(mask, dict) and isinstance(mask.get("counts"), str):
-            box = coco_mask.toBbox([mask])[0].tolist()
-        else:
-            mask = to_rle(mask, *size)
-            box = coco_mask.toBbox([mask])[0].tolist() if mask else []
-    except (RuntimeError, ValueError):  # what the library makes of damaged text
-        mask = None
-    if mask is None:
-        raise FcisError(
-            f"{name}: image {row['image_id']} has a segmentation that is neither RLE nor polygons"
-        )
-    row.setdefault("bbox", box)
-    return mask
+    # The text of ordinary RLE is only read: rewriting it would take longer than matching.
+    if isinstance(mask, dict) and isinstance(mask.get("counts"), str):
+        return mask
+    rle = to_rle(mask, *size)
+    if rle is None:
+        raise _no_mask(row, name)
+    return rle
+
+
+def _no_mask(row: dict[str, Any], name: str) -> FcisError:
+    return FcisError(
+        f"{name}: image {row['image_id']} has a segmentation that is neither RLE nor polygons"
+    )
 
 
 def _check_kinds(found: list[dict[str, Any]], name: str) -> None:

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from fcis_tf.data.convert import converter
 from fcis_tf.data.records import read_records
 from fcis_tf.data.sources import faults
-from fcis_tf.data.sources.segmentation import rasterise
+from fcis_tf.data.sources.segmentation import BATCH, first_damaged, rasterise
 from fcis_tf.errors import FcisError
 
 TRIANGLE = [10.0, 10.0, 40.0, 10.0, 10.0, 40.0]
@@ -122,6 +122,22 @@ def test_compressed_runs_are_read_as_pycocotools_reads_them(rng):
             # Without its last number it is short of pixels, or ends inside a number.
             segmentation["counts"] = text[:-1]
             assert rasterise(segmentation, height, width) is None
+
+
+def test_damaged_text_is_found_among_many(rng):
+    masks = [(rng.random((h, w)) < 0.3).astype(np.uint8) for h, w in ((1, 1), (9, 30), (40, 31))]
+    sound = [
+        {"size": list(mask.shape), "counts": rle(mask)["counts"].decode()}
+        for mask in masks * (BATCH // 2)
+    ]
+    assert len(sound) > BATCH and first_damaged(sound) is None and first_damaged([]) is None
+    texts = ("", "abc", "PPc4", "zzzz", "~~~", "0" * 50, "\u00e9", "1" * 60 + "o" * 20)
+    for place, text in enumerate(texts, start=BATCH - 3):
+        damaged = {"size": [60, 80], "counts": text}
+        assert first_damaged([*sound[:place], damaged, *sound[place:]]) == place
+        assert rasterise(damaged, 60, 80) is None
+    # The right number of pixels, but one run of -1.
+    assert first_damaged([{"size": [1, 3], "counts": "4O"}]) == 0
 
 
 @pytest.mark.parametrize("area", [None, 0, -3.0, float("nan"), "large", [4]])
