@@ -18,6 +18,7 @@ from fcis_tf.geometry.anchors import cell_anchors, grid_anchors
 from fcis_tf.model.backbone import build_backbone, freeze
 from fcis_tf.model.heads import ScoreMaps, read_heads
 from fcis_tf.model.keras_training import KerasTraining
+from fcis_tf.model.precision import resolve_precision
 from fcis_tf.model.rpn import RpnHead, propose
 from fcis_tf.structures import Heads, Maps, Proposals, Tensor
 
@@ -56,7 +57,7 @@ class FCIS(KerasTraining):
     ) -> None:
         keep_freed_memory()  # every verb and every test that computes anything passes here
         config = Config.model_validate(config)
-        precision = precision or config.train.precision
+        precision = resolve_precision(precision or config.train.precision)
         dtype = "float32" if precision == "float32" else f"mixed_{precision}"
         super().__init__(dtype=dtype, **options)
         model = config.model

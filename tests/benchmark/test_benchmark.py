@@ -58,7 +58,9 @@ def test_stages_make_the_detections_of_prediction(passes):
     assert present.sum() == len(expected.boxes) > 0
     np.testing.assert_allclose(stages.detections.boxes[0][present], expected.boxes, atol=1e-4)
     np.testing.assert_array_equal(stages.detections.labels[0][present], expected.labels)
-    np.testing.assert_array_equal(stages.graphs["paste"](), expected.masks)
+    for pasted, cutout in zip(stages.graphs["paste"](), expected.cutouts, strict=True):
+        assert pasted.window == cutout.window
+        np.testing.assert_array_equal(pasted.mask, cutout.mask)
     assert ("assembly, pass 2" in stages.graphs) == (passes == 2)
 
 
