@@ -74,8 +74,8 @@ FCIS_BOTH Span bin_cells(int start, int end, int cells, int bin, const Layout& l
   if (extent < layout.stride / 2) extent = layout.stride / 2;
   const int origin = 5 * p * start + bin * extent;
   const int unit = 5 * p * layout.stride;
-  const int first = floor_divide(origin, unit), last = -floor_divide(-(origin + extent), unit);
-  return {clip(first, cells), clip(last, cells)};
+  return {clip(floor_divide(origin, unit), cells),
+          clip(-floor_divide(-(origin + extent), unit), cells)};
 }
 
 // Bins of one axis that read position group `g`: those with b * k / p == g.
