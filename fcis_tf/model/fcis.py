@@ -57,7 +57,8 @@ class FCIS(KerasTraining):
     ) -> None:
         keep_freed_memory()  # every verb and every test that computes anything passes here
         config = Config.model_validate(config)
-        precision = resolve_precision(precision or config.train.precision)
+        setting = precision or config.train.precision
+        precision = resolve_precision(setting)
         dtype = "float32" if precision == "float32" else f"mixed_{precision}"
         super().__init__(dtype=dtype, **options)
         model = config.model
@@ -65,7 +66,8 @@ class FCIS(KerasTraining):
             raise FcisError("model.classes: expected a number of foreground classes, found null")
         # Proposals, suppression and the custom operation have no XLA kernels.
         self.supports_jit = False
-        self.config, self.precision, self.folded = config, precision, folded
+        self.config, self.folded = config, folded
+        self.precision, self.precision_setting = precision, setting
         self.stride, self.classes = model.output_stride, model.classes
         self.geometry: dict[str, Any] = {
             "impl": ops,
@@ -113,7 +115,7 @@ class FCIS(KerasTraining):
         """The arguments of the constructor, in types that JSON holds."""
         return {
             "config": self.config.model_dump(mode="json"),
-            "precision": self.precision,
+            "precision": self.precision_setting,  # auto is resolved anew where a file is loaded
             "ops": self.geometry["impl"],
             "folded": self.folded,
             "name": self.name,
