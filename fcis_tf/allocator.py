@@ -42,6 +42,9 @@ class _Symbol(ctypes.Structure):
 def keep_freed_memory() -> str:
     """Set glibc's allocator up to keep freed memory; the first call of a process counts.
 
+    It must come before TensorFlow starts its threads, which is with the first operation or the
+    first list of devices: for threads that have memory already it changes nothing.
+
     Nothing changes on another C library, with another allocator (``LD_PRELOAD``), where the user
     has set one of the three values by a ``MALLOC_*`` variable or ``GLIBC_TUNABLES``, and with
     ``FCIS_ALLOCATOR=system``.

@@ -51,5 +51,5 @@ def test_run_lengths_fill_what_pycocotools_fills(name):
     runs = np.diff(changes, prepend=0, append=mask.size).tolist()
     height, width = mask.shape
     rle = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
-    np.testing.assert_array_equal(_decompress(rle["counts"].decode()), runs)
+    np.testing.assert_array_equal(_decompress([rle["counts"].decode()])[0], runs)
     np.testing.assert_array_equal(_fill(np.array(runs), height, width), coco_mask.decode(rle))

@@ -152,7 +152,7 @@ def test_a_deadline_holds_for_a_reply_that_comes_in_drops():
     with (
         Scripted(FINE, pause=0.2) as server,
         Client(server.url, deadline=0.7) as client,
-        pytest.raises(FcisError, match=r"no answer within 0\.7 s \(only \d bytes of the reply"),
+        pytest.raises(FcisError, match=r"no response within 0\.7 s \(only \d bytes of the reply"),
     ):
         client.detect(b"x")
     assert time.monotonic() - start < 1.6
@@ -177,7 +177,7 @@ def test_user_and_password_of_a_url_are_sent_and_not_shown():
 
 @pytest.mark.parametrize(
     "number, text",
-    [(socket.EAI_NONAME, "not known"), (socket.EAI_AGAIN, r"no answer within 0\.3 s")],
+    [(socket.EAI_NONAME, "not known"), (socket.EAI_AGAIN, r"no response within 0\.3 s")],
 )
 def test_an_unknown_host_is_final_unless_the_name_server_is_away(monkeypatch, number, text):
     tries = []
