@@ -101,13 +101,16 @@ def test_an_unknown_choice_is_named(monkeypatch):
         allocator.keep_freed_memory.__wrapped__()
 
 
-def test_the_doctor_reports_it_and_the_network_calls_it(monkeypatch):
+def test_the_doctor_reports_it():
     assert doctor._checks()["allocator"]() == ("ok", allocator.keep_freed_memory())
-    from fcis_tf.model import fcis
 
-    def called():
-        raise LookupError
 
-    monkeypatch.setattr(fcis, "keep_freed_memory", called)
-    with pytest.raises(LookupError):
-        fcis.FCIS(None, None, None)
+@pytest.mark.parametrize("name", ["training.loop", "prediction.load", "benchmark.report"])
+def test_it_is_set_up_before_tensorflow_starts_its_threads(name):
+    program = (
+        f"import fcis_tf.{name}, tensorflow as tf; "
+        "from fcis_tf.allocator import keep_freed_memory as keep; "
+        "assert keep.cache_info().currsize == 1; "
+        "tf.config.threading.set_inter_op_parallelism_threads(1)"  # an error once they run
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fcis_tf.allocator import keep_freed_memory
 from fcis_tf.config import Config
 from fcis_tf.errors import FcisError
 from fcis_tf.geometry import boxes as box_ops
@@ -55,7 +54,6 @@ class FCIS(KerasTraining):
         folded: bool = False,
         **options: Any,
     ) -> None:
-        keep_freed_memory()  # every verb and every test that computes anything passes here
         config = Config.model_validate(config)
         setting = precision or config.train.precision
         precision = resolve_precision(setting)
