@@ -3,6 +3,7 @@ from importlib import metadata
 import keras
 import pytest
 import tensorflow as tf
+from packaging.specifiers import SpecifierSet
 
 from fcis_tf import doctor
 
@@ -68,6 +69,6 @@ def test_versions_are_compared_as_numbers(monkeypatch, version, verdict):
 
 
 def test_a_python_outside_the_declared_range_fails(monkeypatch):
-    required = metadata.metadata("fcis_tf")["Requires-Python"]
+    required = SpecifierSet(metadata.metadata("fcis_tf")["Requires-Python"])
     monkeypatch.setattr(doctor.platform, "python_version", lambda: "3.10.9")
     assert doctor._python() == ("FAILS", f"3.10.9; Python {required} is needed")
