@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fcis_tf.cutouts import CutOut
+from fcis_tf.files import partial_name
 
 READABLE = 480  # pictures with a shorter side below this are enlarged
 MARGIN = 8  # between pictures
@@ -74,9 +75,17 @@ def contact_sheet(pictures: list[np.ndarray], columns: int) -> np.ndarray:
 
 def save_png(path: Path, picture: np.ndarray) -> None:
     """Write a PNG; the file appears only when it is whole."""
-    partial = path.with_name("partial." + path.name)
-    Image.fromarray(picture).save(partial, "PNG")
-    partial.replace(path)
+    save_image(path, Image.fromarray(picture), "PNG")
+
+
+def save_image(path: Path, image: Image.Image, kind: str) -> None:
+    """Write an image in a format of Pillow; the file appears only when it is whole."""
+    partial = partial_name(path)
+    try:
+        image.save(partial, kind)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def instance_color(number: int) -> tuple[int, int, int]:

@@ -15,7 +15,6 @@ from PIL import Image
 from fcis_tf import drawing
 from fcis_tf.cutouts import CutOut
 from fcis_tf.errors import FcisError
-from fcis_tf.files import partial_name
 from fcis_tf.labels import Labels
 
 MOST_NUMBERED = 65535  # instances that a 16-bit label map can number
@@ -167,12 +166,7 @@ class Instances:
         kind = Image.registered_extensions().get(path.suffix.lower())
         if kind is None:
             raise FcisError(f"{path}: expected a name that ends in .png or .jpg")
-        partial = partial_name(path)
-        try:
-            self.draw().save(partial, kind)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        drawing.save_image(path, self.draw(), kind)
 
     def moved(self, top: int, left: int, height: int, width: int) -> "Instances":
         """The same in a larger image, of which this one begins at row `top` and column `left`."""

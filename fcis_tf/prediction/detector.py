@@ -13,6 +13,7 @@ from fcis_tf.model.fcis import FCIS
 from fcis_tf.model.rpn import merge_proposals
 from fcis_tf.prediction.postprocess import postprocess
 from fcis_tf.prediction.views import View, views
+from fcis_tf.prediction.voting import inside_probabilities
 from fcis_tf.structures import Candidates, Detections, Heads, ImageInfo, Maps, Proposals, Tensor
 
 LEAST = 1e-7  # probability whose logarithm is still taken
@@ -86,7 +87,7 @@ class Detector:
         # Members must agree on the class before their masks of it can be averaged.
         labels = 1 + tf.argmax(classes[..., 1:], -1, output_type=tf.int32)  # (B, N)
         masks = [heads.mask_logits for heads in heads_of_all(labels)]
-        inside = _mean([tf.sigmoid(sides[..., 1] - sides[..., 0]) for sides in masks])
+        inside = _mean([inside_probabilities(sides) for sides in masks])  # (B, N, p, p)
         sides = tf.stack([1.0 - inside, inside], -1)  # (B, N, p, p, 2)
         return Heads(
             class_logits=tf.math.log(tf.maximum(classes, LEAST)),
